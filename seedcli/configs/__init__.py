@@ -1,0 +1,1 @@
+"""Every option, one file a verb; nothing here loads torch."""

@@ -1,0 +1,1 @@
+"""From text to a run: encoding, vectors, exact search, BM25, fusion."""

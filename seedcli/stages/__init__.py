@@ -1,0 +1,1 @@
+"""One verb a file: each tells its story in order and leaves one folder."""
