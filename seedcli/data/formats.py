@@ -1,13 +1,16 @@
-"""Collections on disk: a BEIR folder of passages, queries and qrels, read line by line; every error names file and line."""
+"""Collections on disk: a BEIR folder of passages, queries and qrels, read line by line; errors name file and line."""
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from seedcli.base.errors import DataError
+from seedcli.base.progress import Progress, Silent
 
 Qrels = dict[str, dict[str, int]]  # query -> passage -> grade
 
@@ -32,9 +35,7 @@ class Collection:
     def passages(self) -> Iterator[Passage]:
         path = self.folder / "corpus.jsonl"
         for where, record in read_jsonl(path):
-            yield Passage(
-                field(record, "_id", where), field(record, "title", where, ""), field(record, "text", where)
-            )
+            yield Passage(field(record, "_id", where), field(record, "title", where, ""), field(record, "text", where))
 
     def queries(self, split: str | None = None) -> Iterator[Query]:
         """All queries, or those that the qrels of `split` judge, in the order of the file."""
@@ -44,6 +45,11 @@ class Collection:
             if judged is None or query.id in judged:
                 yield query
 
+    def count(self) -> int:
+        """How many lines the corpus has."""
+        with (self.folder / "corpus.jsonl").open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
     def qrels(self, split: str) -> Qrels:
         path = self.folder / "qrels" / f"{split}.tsv"
         if not path.is_file():
@@ -52,16 +58,24 @@ class Collection:
         return read_qrels(path)
 
 
-def open_collection(source: str | Path) -> Collection:
+def open_collection(source: str | Path, progress: Progress | None = None) -> Collection:
     """The collection that an option names: a BEIR folder, or `pydocs` (made on first use)."""
-    if str(source) == "pydocs":
-        from seedcli.data.pydocs import pydocs_folder
-
-        return Collection(pydocs_folder())
-    folder = Path(source)
+    folder = collection_folder(source, progress)
     if not (folder / "corpus.jsonl").is_file():
         raise DataError(f"{folder}: not a collection; expected a BEIR folder with corpus.jsonl, or the word pydocs")
     return Collection(folder)
+
+
+def collection_folder(source: str | Path, progress: Progress | None = None) -> Path:
+    """Where the data that an option names lie: its path, or the folder that stands for the word pydocs."""
+    if str(source) != "pydocs":
+        return Path(source)
+    from seedcli.data.pydocs import fingerprint, pydocs_folder
+
+    folder = pydocs_folder(progress or Silent())
+    if progress:
+        progress.say(fingerprint(folder))
+    return folder
 
 
 def read_qrels(path: Path) -> Qrels:
@@ -72,7 +86,8 @@ def read_qrels(path: Path) -> Qrels:
         if number == 1 and parts[0] in {"query-id", "query_id", "qid"}:
             continue
         if len(parts) not in {3, 4}:
-            raise DataError(f"{path}:{number}: expected 'query passage grade' or 'query 0 passage grade', got {line!r:.80}")
+            expected = "'query passage grade' or 'query 0 passage grade'"
+            raise DataError(f"{path}:{number}: expected {expected}, got {line!r:.80}")
         try:
             grade = int(parts[-1])
         except ValueError:
@@ -85,6 +100,7 @@ def read_qrels(path: Path) -> Qrels:
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each record of a JSON-lines file with where it stands ("path:line")."""
+    where = ""
     for number, line in read_lines(path):
         where = f"{path}:{number}"
         try:
@@ -94,39 +110,38 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not isinstance(record, dict):
             raise DataError(f"{where}: expected an object {{...}}, got {line!r:.60}")
         yield where, record
+    if not where:
+        raise DataError(f"{path}: no records in it")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file (.gz too) with their numbers, from 1; blank ones are left out."""
     number = 0
     try:
-        with open_text(path) as file:
-            for number, line in enumerate(file, 1):
-                if stripped := line.rstrip("\r\n"):
-                    if not stripped.isspace():
-                        yield number, stripped
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: a folder, where a file was expected") from None
+        with open_bytes(path) as file:
+            for number, line in enumerate(file, 1):  # decoded one by one, or an error would name an earlier line
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if text and not text.isspace():
+                    yield number, text
     except UnicodeDecodeError:
-        raise DataError(f"{path}:{number + 1}: not UTF-8 text") from None
-    except (EOFError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}:{number}: not UTF-8 text") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}:{number + 1}: broken gzip file ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: {str(error.strerror).lower()}") from None
 
 
-def open_text(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
+def open_bytes(path: Path) -> BufferedReader:
+    return BufferedReader(gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def field(record: dict[str, Any], name: str, where: str, default: str | None = None) -> str:
-    """A text field of a record. Raises DataError when it is missing (without a default) or no text."""
+    """A text field of a record, with ? for halves of surrogate pairs, which no encoder takes. Raises DataError when it
+    is missing (without a default) or no text."""
     value = record.get(name, default)
     if value is None and default is not None:
         return default
     if not isinstance(value, str):
         problem = f"no field {name!r}" if name not in record else f"the field {name!r} is not text"
         raise DataError(f"{where}: {problem}; it has {', '.join(map(repr, record)) or 'none'}")
-    return value
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()

@@ -1,0 +1,262 @@
+"""manifest.json: what a stage's folder holds, how it was made, and whether it is finished.
+
+A stage's *plan* is the hash of its verb, the options that affect the result, and its inputs' identities: known before
+it runs, it decides what is done, resumed or new. Its *identity* adds the outputs' checksums: later stages build on it.
+"""
+
+import dataclasses
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import seedcli
+from seedcli.base.checksums import checksum, folder_checksum
+from seedcli.base.config import INCIDENTAL, INPUT, options, plain
+from seedcli.base.errors import DataError, FolderError
+from seedcli.base.files import read_json, write_json
+
+MANIFEST = "manifest.json"
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "safetensors",
+    "faiss-cpu",
+    "faiss-gpu",
+    "pyserini",
+    "ranx",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """Something a stage reads: where it is (in a manifest: seen from the stage's folder), and what it holds."""
+
+    path: str
+    identity: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    verb: str
+    status: Literal["running", "finished"]
+    plan: str
+    identity: str | None
+    config: dict[str, Any]
+    inputs: dict[str, Input]
+    outputs: dict[str, str]  # path in the folder -> sha256
+    metrics: dict[str, Any]
+    version: str
+    libraries: dict[str, str]
+    machine: dict[str, Any]
+    started: float
+    seconds: float
+
+
+def located(folder: Path, manifest: Manifest, name: str) -> Path:
+    """Where an input of a finished stage lies now. Raises FolderError when it is gone or no longer what it was."""
+    recorded = manifest.inputs[name]
+    path = Path(os.path.normpath(folder / recorded.path))
+    if not path.exists():
+        raise FolderError(f"{folder}: made from {path}, which is no longer there")
+    if identify(path).identity != recorded.identity:
+        raise FolderError(f"{folder}: made from {path}, which has changed since; make {folder} anew")
+    return path
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder, None where there is none. Raises DataError when it is broken."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        fields = dict(read_json(path))
+        inputs = {name: Input(str(value["path"]), str(value["identity"])) for name, value in fields["inputs"].items()}
+        outputs = {str(name): str(value) for name, value in fields["outputs"].items()}
+        manifest = Manifest(**{**fields, "inputs": inputs, "outputs": outputs})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: not a manifest of this tool ({error})") from None
+    for name in manifest.outputs:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(f"{path}: the output {name!r} lies outside the folder")
+    return manifest
+
+
+def finished(folder: Path, verb: str | None = None) -> Manifest:
+    """The manifest of a finished folder whose outputs are what they were.
+
+    Raises FolderError when it is unfinished, another verb's or changed, DataError when it is no stage's folder.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise DataError(f"{folder}: no {MANIFEST}; expected a folder that seed {verb or 'made'} left")
+    if verb is not None and manifest.verb != verb:
+        raise FolderError(f"{folder}: a folder of seed {manifest.verb}, where one of seed {verb} was expected")
+    if manifest.status != "finished":
+        raise FolderError(f"{folder}: unfinished; repeat the seed {manifest.verb} command that began it, it goes on")
+    if changed := changed_output(folder, manifest):
+        raise FolderError(
+            f"{changed}: missing or not as seed {manifest.verb} wrote it; make the folder anew (--overwrite)"
+        )
+    return manifest
+
+
+def changed_output(folder: Path, manifest: Manifest) -> Path | None:
+    """The first output that is missing or whose checksum differs."""
+    for name, recorded in manifest.outputs.items():
+        path = folder / name
+        if not path.is_file() or checksum(path) != recorded:
+            return path
+    return None
+
+
+def identify(path: Path) -> Input:
+    """What a path holds: a stage's folder by its manifest, anything else by its bytes."""
+    if path.is_file():
+        return Input(str(path), checksum(path))
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    if (path / MANIFEST).is_file():
+        return Input(str(path), str(finished(path).identity))
+    return Input(str(path), folder_checksum(path))
+
+
+def plan_of(verb: str, config: Any, inputs: Mapping[str, Input]) -> str:
+    """The hash of all that decides a stage's result."""
+    settled = {"verb": verb, "config": result_options(config), "inputs": {k: v.identity for k, v in inputs.items()}}
+    return digest(settled)
+
+
+def result_options(config: Any) -> dict[str, Any]:
+    """The options of a config that affect its result, by dotted key; inputs count by their content instead."""
+    kept = [o for o in options(type(config)) if not o.marks & {INCIDENTAL, INPUT} and o.key != "out"]
+    return {option.key: _at(plain(config), option.key) for option in kept}
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+class Folder:
+    """A stage's folder, open for this process alone."""
+
+    def __init__(self, path: Path, manifest: Manifest, done: bool):
+        self.path = path
+        self.manifest = manifest
+        self.done = done
+
+    def finish(self, outputs: Sequence[Path], metrics: Mapping[str, Any], variable: Sequence[Path] = ()) -> Manifest:
+        """Record the outputs. Those in `variable` are checked like the rest but differ each time they are made."""
+        sums = {path.relative_to(self.path).as_posix(): checksum(path) for path in sorted([*outputs, *variable])}
+        apart = {path.relative_to(self.path).as_posix() for path in variable}
+        identity = digest([self.manifest.plan, {name: value for name, value in sums.items() if name not in apart}])
+        self.manifest = dataclasses.replace(
+            self.manifest,
+            status="finished",
+            identity=identity,
+            outputs=sums,
+            metrics=dict(metrics),
+            seconds=round(self.manifest.seconds + time.time() - self.manifest.started, 3),
+        )
+        write_json(self.path / MANIFEST, dataclasses.asdict(self.manifest))
+        self.done = True
+        return self.manifest
+
+
+@contextmanager
+def open_folder(path: Path, verb: str, config: Any, inputs: Mapping[str, Input], overwrite: bool) -> Iterator[Folder]:
+    """The folder of a stage: new, its own unfinished one to go on with, or done.
+
+    Raises FolderError when the folder holds anything else (and `overwrite` is off) or another process works in it.
+    """
+    plan = plan_of(verb, config, inputs)
+    if overwrite and read_manifest(path) is not None:
+        shutil.rmtree(path)
+    check_folder(path, verb, config, plan)
+    path.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        old = read_manifest(path)
+        if old is not None and old.status == "finished":
+            yield Folder(path, finished(path, verb), done=True)
+            return
+        manifest = Manifest(
+            verb, "running", plan, None, plain(config), _beside(inputs, path), {}, {}, seedcli.__version__,
+            library_versions(), machine(), time.time(), 0.0,
+        )  # fmt: skip
+        write_json(path / MANIFEST, dataclasses.asdict(manifest))
+        yield Folder(path, manifest, done=False)
+
+
+def check_folder(path: Path, verb: str, config: Any, plan: str) -> None:
+    """Refuse a folder that is not this stage's to write."""
+    if path.exists() and not path.is_dir():
+        raise FolderError(f"{path}: a file; --out names a folder")
+    old = read_manifest(path)
+    if old is None:
+        if path.is_dir() and any(p.name != ".lock" for p in path.iterdir()):
+            raise FolderError(f"{path}: not empty and not made by seed; name another folder with --out")
+        return
+    if old.verb != verb:
+        raise FolderError(f"{path}: holds a seed {old.verb}; name another folder with --out")
+    if old.plan != plan:
+        state = "a finished" if old.status == "finished" else "an unfinished"
+        difference = "; ".join(differences(old, config)) or "its inputs have changed"
+        raise FolderError(
+            f"{path}: holds {state} seed {verb} of another plan ({difference}). "
+            "Name another folder with --out, or give --overwrite to lose this one"
+        )
+
+
+def differences(old: Manifest, config: Any) -> list[str]:
+    """What a config changes of the one in a manifest, in words."""
+    new = result_options(config)
+    return [
+        f"{key} was {_at(old.config, key)!r}, now {value!r}"
+        for key, value in new.items()
+        if _at(old.config, key) != value
+    ]
+
+
+def library_versions() -> dict[str, str]:
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def machine() -> dict[str, Any]:
+    return {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
+
+
+def _beside(inputs: Mapping[str, Input], folder: Path) -> dict[str, Input]:
+    """Inputs with their paths as seen from `folder`, so that folders can move together."""
+    return {name: Input(os.path.relpath(given.path, folder), given.identity) for name, given in inputs.items()}
+
+
+def _at(values: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part, {})
+    return values
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderError(f"{folder}: another seed command is at work in it; wait for it, or end it") from None
+        yield

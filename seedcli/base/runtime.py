@@ -1,0 +1,128 @@
+"""Rank, device, precision and collectives: the one place that touches torch.distributed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from seedcli.base.errors import ConfigError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """This process among those that torchrun started (or alone), its device and its precision."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
+    precision: Precision = "fp32"
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """A loss scaler, which does nothing unless the precision is fp16."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """The module, its gradients averaged over the processes when there are several."""
+        if self.world == 1:
+            return module
+        return DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of `values` over all processes."""
+        if self.world > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+    def share(self, value: Any) -> Any:
+        """The first process's `value`, in every process."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+@contextmanager
+def runtime(device: str, precision: Precision, threads: int | None = None) -> Iterator[Runtime]:
+    """The process group, joined while the block runs. Raises ConfigError when the device can't do what is asked."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu")
+    if name == "cpu" and precision == "fp16":
+        raise ConfigError("--precision fp16 is for GPUs; use fp32 or bf16 on a CPU")
+    place = torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if threads:
+        torch.set_num_threads(threads)
+    elif world > 1 and place.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", world))))
+    if world > 1:
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield Runtime(rank, world, place, precision)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """The rows of all processes in rank order, [n, ...] -> [N, ...], and where this one's begin; gradients flow back.
+
+    Ranks may hold different numbers of rows. Backward sums each row's gradients over the ranks that used it.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows, 0
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    sizes = [int(count) for count in counts]
+    gathered = _Gather.apply(rows, sizes) if rows.requires_grad else _gathered(rows, sizes)  # type: ignore[no-untyped-call]
+    return gathered, sum(sizes[: dist.get_rank()])
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather forward, reduce-scatter backward (as an all-reduce, which gloo has for every shape)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        return _gathered(rows, sizes)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        begin = sum(ctx.sizes[: dist.get_rank()])
+        return total[begin : begin + ctx.sizes[dist.get_rank()]], None
+
+
+def _gathered(rows: Tensor, sizes: list[int]) -> Tensor:
+    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

@@ -1,0 +1,32 @@
+"""Options of seed evaluate."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from annotated_doc import Doc
+from annotated_types import Ge
+
+from seedcli.base.config import INPUT, RARE
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Compare runs with relevance judgements: a table, with a permutation test against a baseline.
+
+    Judged queries that a run lacks count as zero (trec_eval -c). Leaves report.json, report.md and per_query.tsv.
+    """
+
+    out: Annotated[Path, Doc("The folder to leave the report in.")]
+    runs: Annotated[
+        list[str], Doc("A run, as NAME=PATH or PATH: a TREC file, or a folder of seed search; repeatable."), INPUT
+    ]
+    qrels: Annotated[str, Doc("Judgements: a BEIR folder, pydocs, or a file (TREC or BEIR)."), INPUT]
+    split: Annotated[str, Doc("Which qrels of a BEIR folder or pydocs.")] = "test"
+    measures: Annotated[
+        list[str], Doc("mrr, recall, ndcg, map or precision, with @k; repeatable.")
+    ] = field(default_factory=lambda: ["mrr@10", "recall@100", "ndcg@10"])  # fmt: skip
+    baseline: Annotated[str | None, Doc("The name of the run that the others are tested against.")] = None
+    permutations: Annotated[int, Ge(100), Doc("Random sign flips of the test."), RARE] = 10_000
+    seed: Annotated[int, Ge(0), Doc("Of the test and of the examples."), RARE] = 0
+    examples: Annotated[int, Ge(0), Doc("Queries to show with the first three hits of the last run.")] = 0

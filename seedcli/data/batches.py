@@ -1,0 +1,111 @@
+"""Global batches as functions of (seed, step): ranks and micro-batches only slice them, so no loader state is kept.
+
+Letters: B sequences, n tokens of the longest, M masked tokens.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seedcli.data.masking import Masking, mask_tokens
+from seedcli.data.ragged import Ragged
+
+ROUNDS = 4  # of the Feistel network
+
+
+class Sequences(NamedTuple):
+    """Token ids [B, n], padded on the right, and where they are real [B, n]."""
+
+    tokens: Tensor
+    attention: Tensor
+
+    def to(self, device: torch.device) -> "Sequences":
+        return Sequences(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class PretrainingBatch(NamedTuple):
+    """A micro-batch: the tokens as written, as masked, and where the masked-word loss is taken; all [B, n]."""
+
+    original: Sequences
+    masked: Tensor
+    chosen: Tensor
+    counts: Tensor  # [2]: masked words, words that the decoder predicts
+
+    def to(self, device: torch.device) -> "PretrainingBatch":
+        original, *rest = self
+        return PretrainingBatch(original.to(device), *(tensor.to(device, non_blocking=True) for tensor in rest))
+
+
+class PretrainingBatches:
+    """Blocks in the order of a keyed permutation an epoch, masked anew each time by (seed, epoch, block)."""
+
+    def __init__(self, blocks: Ragged, masking: Masking, pad: int, size: int, micro: int, seed: int):
+        self.blocks, self.masking, self.pad = blocks, masking, pad
+        self.size, self.micro, self.seed = size, micro, seed
+
+    def __call__(self, step: int, rank: int, world: int) -> Iterator[PretrainingBatch]:
+        """This rank's micro-batches of a step. Sorted by length before slicing, so that little is padding."""
+        drawn = global_batch(len(self.blocks), self.size, step, self.seed)
+        rows = sorted(drawn, key=lambda pair: len(self.blocks[pair[1]]))
+        mine = rows[rank::world]
+        for begin in range(0, len(mine), self.micro):
+            yield self._batch(mine[begin : begin + self.micro])
+
+    def _batch(self, rows: Sequence[tuple[int, int]]) -> PretrainingBatch:
+        originals = [np.asarray(self.blocks[row]) for _, row in rows]
+        drawn = [
+            mask_tokens(tokens, self.masking, np.random.default_rng([self.seed, epoch, row]))
+            for tokens, (epoch, row) in zip(originals, rows, strict=True)
+        ]
+        original = padded(originals, self.pad)
+        chosen = padded([where for _, where in drawn], 0).tokens.bool()
+        counts = torch.tensor([int(chosen.sum()), int(original.attention[:, 1:].sum())], dtype=torch.float64)
+        return PretrainingBatch(original, padded([tokens for tokens, _ in drawn], self.pad).tokens, chosen, counts)
+
+
+def padded(rows: Sequence[NDArray[Any]], pad: int) -> Sequences:
+    """Rows of ids as one tensor, filled up on the right."""
+    tokens = np.full((len(rows), max(map(len, rows), default=0)), pad, dtype=np.int64)
+    attention = np.zeros(tokens.shape, dtype=bool)
+    for row, values in enumerate(rows):
+        tokens[row, : len(values)] = values
+        attention[row, : len(values)] = True
+    return Sequences(torch.from_numpy(tokens), torch.from_numpy(attention))
+
+
+def global_batch(total: int, size: int, step: int, seed: int) -> list[tuple[int, int]]:
+    """The (epoch, row) pairs of a step: rows 0 ... total - 1 pass in a new order each epoch, without a gap between."""
+    drawn = np.arange(step * size, (step + 1) * size, dtype=np.int64)
+    epochs = drawn // total
+    rows = [permuted(drawn[epochs == epoch] % total, total, seed, int(epoch)) for epoch in np.unique(epochs)]
+    return list(zip(epochs.tolist(), np.concatenate(rows).tolist(), strict=True))
+
+
+def permuted(positions: NDArray[np.int64], total: int, *key: int) -> NDArray[np.int64]:
+    """Where a keyed permutation of 0 ... total - 1 sends `positions`: a Feistel network, walked until inside.
+
+    Black and Rogaway, Ciphers with Arbitrary Finite Domains (2002), the cycle-walking cipher.
+    """
+    half = max(1, (max(total - 1, 1).bit_length() + 1) // 2)
+    low = (1 << half) - 1
+    keys = np.random.default_rng(list(key)).integers(0, 2**63, ROUNDS, dtype=np.uint64)
+    values = positions.astype(np.uint64)
+    outside = np.ones(len(values), dtype=bool)
+    while outside.any():
+        left, right = values[outside] >> np.uint64(half), values[outside] & np.uint64(low)
+        for number in keys:
+            left, right = right, left ^ (_mixed(right + number) & np.uint64(low))
+        values[outside] = (left << np.uint64(half)) | right
+        outside = values >= total
+    return values.astype(np.int64)
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Every bit of the input in every bit of the output (the finaliser of SplitMix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,51 @@
+"""Plain text for pre-training, as documents: files, folders, .gz, JSONL with a field, a collection's passages."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from seedcli.base.errors import DataError
+from seedcli.data import formats
+
+Document = list[str]  # its lines
+SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+
+
+def text_files(source: Path) -> list[Path]:
+    """The text files that a path names: itself, or those of known endings in a folder, sorted."""
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise DataError(f"{source}: no such file or folder")
+    files = sorted(path for path in source.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
+    if not files:
+        raise DataError(f"{source}: no text in it; expected files ending in {', '.join(SUFFIXES)}")
+    return files
+
+
+def read_documents(sources: Sequence[Path], field: str) -> Iterator[Document]:
+    """Every document of every source: a collection's passages, a JSONL record's `field`, or lines up to a blank one."""
+    for source in sources:
+        if (source / "corpus.jsonl").is_file():
+            for passage in formats.open_collection(source).passages():
+                yield [line for line in (passage.title, *passage.text.splitlines()) if line.strip()]
+            continue
+        for path in text_files(source):
+            yield from _jsonl(path, field) if ".jsonl" in path.suffixes else _plain(path)
+
+
+def _jsonl(path: Path, name: str) -> Iterator[Document]:
+    for where, record in formats.read_jsonl(path):
+        yield [line for line in formats.field(record, name, where).splitlines() if line.strip()]
+
+
+def _plain(path: Path) -> Iterator[Document]:
+    lines: Document = []
+    expected = 1
+    for number, line in formats.read_lines(path):
+        if number > expected and lines:  # read_lines leaves blank lines out
+            yield lines
+            lines = []
+        lines.append(line)
+        expected = number + 1
+    if lines:
+        yield lines

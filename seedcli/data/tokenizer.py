@@ -1,0 +1,116 @@
+"""Text to token ids, with the tokenizer that a model came with or one of WordPiece."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+from seedcli.base.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+BATCH = 1_000  # texts handed to the tokenizer's threads at a time
+
+
+class Tokenizer:
+    """A Hugging Face fast tokenizer, used so that text never yields special tokens: those come from here alone."""
+
+    def __init__(self, pretrained: "PreTrainedTokenizerBase"):
+        if not pretrained.is_fast:
+            raise DataError(f"{pretrained.name_or_path}: has no fast tokenizer (tokenizer.json)")
+        self.pretrained = pretrained
+        self.backend: Backend = pretrained.backend_tokenizer
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self.backend.encode_special_tokens = True
+        self.prefix, self.suffix = self._frame()
+
+    @property
+    def size(self) -> int:
+        """How many ids there are, added ones included."""
+        return int(self.backend.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def special_ids(self) -> list[int]:
+        return sorted(self.pretrained.all_special_ids)
+
+    @property
+    def pad(self) -> int:
+        return int(self.pretrained.pad_token_id or 0)
+
+    @property
+    def mask(self) -> int | None:
+        return self.pretrained.mask_token_id  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> type[np.uint16] | type[np.uint32]:
+        return np.uint16 if self.size <= 1 << 16 else np.uint32
+
+    def words(self, texts: Sequence[str]) -> list[list[int]]:
+        """The bare token ids of each text, on all cores."""
+        return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode(self, texts: Sequence[str], length: int) -> list[NDArray[Any]]:
+        """Each text as a model reads it: [CLS], its first tokens, [SEP]; at most `length` ids in all."""
+        room = length - len(self.prefix) - len(self.suffix)
+        return [np.array(self.prefix + ids[:room] + self.suffix, dtype=self.dtype) for ids in self.words(texts)]
+
+    def encode_stream(self, texts: Iterable[str], length: int) -> Iterator[NDArray[Any]]:
+        """`encode` over any number of texts, a batch held at a time."""
+        rest = iter(texts)
+        while batch := list(islice(rest, BATCH)):
+            yield from self.encode(batch, length)
+
+    def save(self, folder: Path) -> None:
+        self.pretrained.save_pretrained(folder)
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """The special ids that stand before and after a single text."""
+        bare = self.backend.encode("a", add_special_tokens=False).ids
+        framed = self.backend.encode("a", add_special_tokens=True).ids
+        for start in range(len(framed) - len(bare) + 1):
+            if framed[start : start + len(bare)] == bare:
+                return framed[:start], framed[start + len(bare) :]
+        raise DataError(f"{self.pretrained.name_or_path}: its tokenizer changes a text when it adds special tokens")
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in a model folder, or of a vocab.txt file of WordPiece lines (lower-cased, as BERT's)."""
+    from transformers import AutoTokenizer
+
+    if folder.is_file():
+        vocabulary = {line: row for row, line in enumerate(folder.read_text(encoding="utf-8").splitlines())}
+        if missing := [token for token in SPECIAL if token not in vocabulary]:
+            raise DataError(f"{folder}: not a WordPiece vocabulary; it lacks {', '.join(missing)}")
+        return Tokenizer(pretrained(wordpiece(vocabulary), 512))
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json")):
+        raise DataError(f"{folder}: no tokenizer in it (tokenizer.json)")
+    return Tokenizer(AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False))
+
+
+def wordpiece(vocabulary: dict[str, int], lowercase: bool = True) -> Backend:
+    """BERT's normaliser, pre-tokeniser and frame around a WordPiece vocabulary."""
+    backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=lowercase)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    return backend
+
+
+def pretrained(backend: Backend, length: int) -> "PreTrainedTokenizerBase":
+    from transformers import PreTrainedTokenizerFast
+
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=length, **names)  # type: ignore[no-untyped-call]

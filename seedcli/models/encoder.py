@@ -1,0 +1,254 @@
+"""Text encoders: a Hugging Face backbone pooled to one vector a text, in folders that other libraries open too."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, BertConfig, PreTrainedConfig, PreTrainedModel
+
+from seedcli.base.errors import ConfigError, DataError
+from seedcli.base.files import read_json, write_json
+from seedcli.data.batches import Sequences
+from seedcli.data.tokenizer import Tokenizer, open_tokenizer
+
+Pooling = Literal["cls", "mean"]
+Similarity = Literal["dot", "cosine"]
+Size = Literal["tiny", "mini", "small", "base"]
+SIZES: dict[Size, tuple[int, int]] = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "base": (12, 768)}
+SETTINGS = "model.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSettings:
+    """What an encoder is used with; stored as model.json, so that later stages can't disagree."""
+
+    pooling: Pooling = "cls"
+    similarity: Similarity = "dot"  # cosine: vectors are scaled to length 1
+    query_length: int = 64  # tokens, special ones included
+    passage_length: int = 256
+    query_template: str = "{text}"
+    passage_template: str = "{title} {text}"
+
+
+class Encoder(nn.Module):
+    """A backbone with its settings; one tower for queries and passages."""
+
+    def __init__(self, backbone: PreTrainedModel, settings: EncoderSettings):
+        super().__init__()
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler = None  # type: ignore[assignment]  # unused here, and random in most checkpoints
+        self.backbone = backbone
+        self.settings = settings
+
+    @property
+    def size(self) -> int:
+        """D, the width of a vector."""
+        return int(self.backbone.config.hidden_size)
+
+    def forward(self, texts: Sequences) -> Tensor:
+        """Token ids [B, n] -> vectors [B, D]."""
+        hidden = self.backbone(input_ids=texts.tokens, attention_mask=texts.attention)[0]  # [B, n, D]
+        if self.settings.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            weights = texts.attention.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * weights).sum(1) / weights.sum(1)
+        return F.normalize(pooled.float(), dim=-1) if self.settings.similarity == "cosine" else pooled.float()
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a model: a path as it is, any other name from the Hugging Face hub (or its cache)."""
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise DataError(f"{name}: no such model folder (a model of the hub is named OWNER/NAME)")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except Exception as error:  # whatever the network raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{name}: no such folder, and the model hub did not give it ({reason:.200})") from None
+
+
+def open_encoder(folder: Path) -> tuple[Encoder, Tokenizer]:
+    """The encoder and the tokenizer in a model folder of ours, of sentence-transformers or of transformers."""
+    backbone = from_folder(AutoModel, folder)
+    settings = read_settings(folder, backbone.config)
+    return Encoder(backbone, settings), open_tokenizer(folder)
+
+
+def open_masked_lm(folder: Path) -> tuple[PreTrainedModel, bool]:
+    """A masked-LM model to go on training, and whether its head came with it."""
+    missing: list[str] = []
+    model = from_folder(AutoModelForMaskedLM, folder, missing)
+    return model, not missing
+
+
+def new_masked_lm(size: Size, vocabulary: int, positions: int, pad: int, dropout: float) -> PreTrainedModel:
+    """A BERT of random weights, N(0, 0.02)."""
+    layers, hidden = SIZES[size]
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden,
+        max_position_embeddings=positions,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        pad_token_id=pad,
+    )
+    return AutoModelForMaskedLM.from_config(config)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def from_folder(kind: Any, folder: Path, missing_head: list[str] | None = None) -> PreTrainedModel:
+    """Weights from safetensors only, no code from the folder. Raises DataError when weights are missing or broken.
+
+    With `missing_head`, weights outside the base model may be missing; their names are added to it.
+    """
+    if not (folder / "config.json").is_file():
+        raise DataError(f"{folder}: no model in it (config.json)")
+    if not any(folder.glob("*.safetensors")):
+        raise DataError(f"{folder}: no *.safetensors in it; other weight formats can run code and are not read")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model, loading = kind.from_pretrained(
+            folder,
+            config=config,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            dtype="float32",
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{folder}: can't be opened as a model ({str(error).splitlines()[0]:.200})") from None
+    missing = [name for name in loading["missing_keys"] if "pooler." not in name]
+    if missing_head is not None:
+        head = [name for name in missing if not name.startswith(f"{model.base_model_prefix}.")]
+        missing_head += head
+        missing = [name for name in missing if name not in head]
+    if missing:
+        raise DataError(f"{folder}: its weights lack {missing[0]} and {len(missing) - 1} more")
+    return model  # type: ignore[no-any-return]
+
+
+def read_settings(folder: Path, config: PreTrainedConfig) -> EncoderSettings:
+    """Settings from model.json, else from sentence-transformers' files, else defaults that the model can read."""
+    if (folder / SETTINGS).is_file():
+        try:
+            return EncoderSettings(**read_json(folder / SETTINGS))
+        except TypeError as error:
+            raise DataError(f"{folder / SETTINGS}: not a model.json of this tool ({error})") from None
+    positions = longest_input(config)
+    length = min(positions, 512)
+    if not (folder / "modules.json").is_file():
+        return EncoderSettings(query_length=min(64, length), passage_length=length)
+    settings: dict[str, Any] = {}
+    for module in read_json(folder / "modules.json"):
+        kind = str(module["type"]).rsplit(".", 1)[-1]
+        place = folder / str(module["path"])
+        if not place.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{folder / 'modules.json'}: the path {module['path']!r} lies outside the folder")
+        if kind == "Pooling":
+            settings["pooling"] = _pooling(place / "config.json")
+        elif kind == "Normalize":
+            settings["similarity"] = "cosine"
+        elif kind == "Transformer":
+            own = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+            length = own or min(positions, tokenizer_length(folder) or positions)
+        else:
+            raise DataError(f"{folder / 'modules.json'}: the module {kind} is not one that seed can apply")
+    return EncoderSettings(query_length=length, passage_length=length, **settings)
+
+
+def longest_input(config: PreTrainedConfig) -> int:
+    """How many tokens a model can read; RoBERTa's kin lose those positions that stand for padding."""
+    positions = int(getattr(config, "max_position_embeddings", 512))
+    offset = config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"}
+    return positions - (int(config.pad_token_id or 0) + 1) * offset
+
+
+def tokenizer_length(folder: Path) -> int | None:
+    """The length that a tokenizer's own file names, if it names a real one."""
+    if not (folder / "tokenizer_config.json").is_file():
+        return None
+    length = read_json(folder / "tokenizer_config.json").get("model_max_length")
+    return int(length) if isinstance(length, int | float) and length < 1e6 else None
+
+
+def check_lengths(settings: EncoderSettings, config: PreTrainedConfig) -> None:
+    longest = longest_input(config)
+    for name in ("query_length", "passage_length"):
+        if getattr(settings, name) > longest:
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(f"{flag} {getattr(settings, name)}: this model reads at most {longest} tokens")
+
+
+def save_model(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, settings: EncoderSettings) -> list[Path]:
+    """Leave a model folder; the files written. sentence-transformers gets its long-standing names and keys."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.pretrained.model_max_length = settings.passage_length
+    tokenizer.save(folder)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules += [("2_Normalize", "Normalize")] * (settings.similarity == "cosine")
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": row, "name": str(row), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for row, (path, kind) in enumerate(modules)
+        ],
+    )
+    write_json(
+        folder / "sentence_bert_config.json", {"max_seq_length": settings.passage_length, "do_lower_case": False}
+    )
+    write_json(
+        folder / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": model.config.hidden_size,
+            "pooling_mode_cls_token": settings.pooling == "cls",
+            "pooling_mode_mean_tokens": settings.pooling == "mean",
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+    )
+    write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": settings.similarity})
+    write_json(folder / SETTINGS, dataclasses.asdict(settings))
+    if settings.similarity == "cosine":
+        (folder / "2_Normalize").mkdir(exist_ok=True)
+    return model_files(folder)
+
+
+def model_files(folder: Path) -> list[Path]:
+    """What belongs to the model among a stage's files."""
+    weights = ("*.safetensors", "config.json", "generation_config.json")
+    words = ("tokenizer*", "vocab*", "merges.txt", "special*", "*.model")
+    rest = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", SETTINGS)
+    found = {
+        path
+        for name in (*weights, *words, *rest)
+        for path in folder.glob(name)
+        if not path.name.startswith("checkpoint")
+    }
+    return sorted(found | {folder / "1_Pooling" / "config.json"})
+
+
+def _pooling(path: Path) -> Pooling:
+    """The pooling in either generation of sentence-transformers' files."""
+    config = read_json(path)
+    if "pooling_mode" in config:
+        modes = {str(config["pooling_mode"])}
+    else:
+        modes = {
+            key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on
+        }
+    if modes in ({"cls"}, {"cls_token"}):
+        return "cls"
+    if modes in ({"mean"}, {"mean_tokens"}):
+        return "mean"
+    raise DataError(f"{path}: pools by {', '.join(sorted(modes)) or 'nothing'}; seed pools by cls or mean")

@@ -1,0 +1,119 @@
+"""Exact search: a fast pass over all vectors picks candidates, a slow one in float64 decides their order.
+
+The fast pass is right up to a bound on float32 sums; candidates are added until the bound excludes that another vector
+could belong to the first k. So the result doesn't depend on shards, batches, threads or the device.
+Letters: Q queries, N vectors of a block, D their width, k depth, c candidates a query.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seedcli.base.progress import Advance, Progress
+from seedcli.retrieval.runs import Ranking, order
+from seedcli.retrieval.vectors import Shard, read_ids
+
+BLOCK = 1 << 16  # vectors scored at a time
+QUERIES = 1 << 10  # queries scored at a time
+SPARE = 32  # candidates beyond k in the first pass
+
+
+def search(
+    queries: Sequence[str],
+    vectors: NDArray[np.float32],
+    shards: Sequence[Shard],
+    depth: int,
+    device: torch.device,
+    progress: Progress,
+) -> Iterator[Ranking]:
+    """The `depth` nearest by inner product for each query id and its vector [Q, D]."""
+    ids = np.array([id_.encode() for id_ in read_ids(shards)], dtype=np.bytes_)
+    batches = range(0, len(queries), QUERIES)
+    with progress.track("search", len(batches) * len(ids), "vectors") as advance:
+        for begin in batches:
+            batch = vectors[begin : begin + QUERIES]
+            found = nearest(batch, shards, ids, min(depth, len(ids)), device, advance)
+            for query, (rows, scores) in zip(queries[begin : begin + QUERIES], found, strict=True):
+                yield Ranking(query, [id_.decode() for id_ in ids[rows].tolist()], scores)
+
+
+def nearest(
+    queries: NDArray[np.float32],
+    shards: Sequence[Shard],
+    ids: NDArray[np.bytes_],
+    k: int,
+    device: torch.device,
+    advance: Advance,
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Rows and scores of the first k vectors for each query [Q, D], ties by descending id."""
+    result: list[tuple[NDArray[np.int64], NDArray[np.float32]] | None] = [None] * len(queries)
+    open_queries = np.arange(len(queries))
+    count = min(k + SPARE, len(ids))
+    while len(open_queries):
+        rows, worst, longest = candidates(queries[open_queries], shards, count, device, advance)
+        unsettled = []
+        for place, query in enumerate(open_queries):
+            chosen = np.sort(rows[place])
+            scores = rescore(queries[query], shards, chosen)
+            first = order(ids[chosen], scores)[:k]
+            bound = worst[place] + error_bound(queries[query], longest)
+            if count < len(ids) and scores[first[-1]] <= np.nextafter(np.float32(bound), np.float32(np.inf)):
+                unsettled.append(query)
+            else:
+                result[query] = (chosen[first], scores[first])
+        open_queries = np.array(unsettled, dtype=np.int64)
+        count, advance = min(4 * count, len(ids)), _ignore
+    return [settled for settled in result if settled is not None]
+
+
+def candidates(
+    queries: NDArray[np.float32], shards: Sequence[Shard], count: int, device: torch.device, advance: Advance
+) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
+    """The fast pass: `count` rows a query [Q, c], the worst score among them [Q], and the longest vector's norm."""
+    on_device = torch.from_numpy(np.ascontiguousarray(queries)).to(device)
+    scores = torch.empty((len(queries), 0), device=device)
+    rows = torch.empty((len(queries), 0), dtype=torch.int64, device=device)
+    begin, longest = 0, 0.0
+    for shard in shards:
+        for start in range(0, shard.size, BLOCK):
+            block = torch.from_numpy(np.array(shard.vectors[start : start + BLOCK])).to(device)  # [N, D]
+            longest = max(longest, float(block.norm(dim=1).max()))
+            scores, rows = merge(scores, rows, on_device @ block.T, begin, count)
+            begin += len(block)
+            advance(len(block))
+    return rows.cpu().numpy(), scores.amin(1).cpu().numpy(), longest
+
+
+def merge(scores: Tensor, rows: Tensor, block: Tensor, begin: int, count: int) -> tuple[Tensor, Tensor]:
+    """The best `count` of what was kept [Q, c] and a block's scores [Q, N], whose first row is `begin`."""
+    best, places = block.topk(min(count, block.shape[1]), dim=1)
+    scores, rows = torch.cat([scores, best], 1), torch.cat([rows, places + begin], 1)
+    kept, places = scores.topk(min(count, scores.shape[1]), dim=1)
+    return kept, rows.gather(1, places)
+
+
+def rescore(query: NDArray[np.float32], shards: Sequence[Shard], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Inner products of a query [D] with the vectors of ascending `rows`, summed in float64 in one fixed order."""
+    parts, begin = [], 0
+    for shard in shards:
+        inside = rows[(rows >= begin) & (rows < begin + shard.size)] - begin
+        if len(inside):
+            parts.append(shard.vectors[inside])
+        begin += shard.size
+    products = np.concatenate(parts).astype(np.float64) * query.astype(np.float64)
+    scores: NDArray[np.float32] = np.add.reduce(np.ascontiguousarray(products), axis=1).astype(np.float32)
+    return scores
+
+
+def error_bound(query: NDArray[np.float32], longest: float) -> float:
+    """How far a float32 inner product of width D can be from the exact one (Higham 2002, section 3.1), doubled."""
+    unit = 2.0**-24
+    width = len(query) + 2
+    return float(2 * width * unit / (1 - width * unit) * np.linalg.norm(query.astype(np.float64)) * longest)
+
+
+def _ignore(_: int) -> None:
+    """A repeated pass is not counted again."""

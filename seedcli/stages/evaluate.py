@@ -1,0 +1,84 @@
+"""seed evaluate: runs and qrels -> a table with significance, its files, and some examples."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seedcli.base.errors import ConfigError
+from seedcli.base.files import write_json
+from seedcli.base.progress import Progress
+from seedcli.configs.evaluate import EvaluateConfig
+from seedcli.data.formats import Qrels, collection_folder, open_collection, read_qrels
+from seedcli.evaluation.metrics import parse_measures
+from seedcli.evaluation.report import compare, pick_examples, write_report
+from seedcli.retrieval.runs import Run, read_run, run_path
+from seedcli.stages.search import texts_of
+from seedcli.stages.stage import Outcome, Stage
+
+
+def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
+    """The runs and the judgements, by name."""
+    parse_measures(config.measures)
+    named = named_runs(config)
+    if config.baseline is not None and config.baseline not in named:
+        raise ConfigError(f"--baseline {config.baseline}: no such run; there are {', '.join(named)}")
+    read_judgements(config, progress)
+    runs = {f"runs.{name}": path for name, path in named.items()}
+    return runs | {"qrels": collection_folder(config.qrels)}
+
+
+def run(config: EvaluateConfig, stage: Stage) -> Outcome:
+    qrels = read_judgements(config)
+    runs = {name: read_run(run_path(path)) for name, path in named_runs(config).items()}
+    measures = parse_measures(config.measures)
+    with stage.progress.track("evaluate", len(runs), "runs") as advance:
+        report = compare(runs, qrels, measures, config.baseline, config.permutations, config.seed)
+        advance(len(runs))
+    write_report(report, stage.folder)
+    files = [stage.folder / name for name in ("report.json", "report.md", "per_query.tsv")]
+    if config.examples:
+        write_json(stage.folder / "examples.json", examples(config, qrels, runs))
+        files.append(stage.folder / "examples.json")
+    means = dict(zip(report.names, report.means.round(6).tolist(), strict=True))
+    return Outcome(files, {name: dict(zip(measures, row, strict=True)) for name, row in means.items()})
+
+
+def named_runs(config: EvaluateConfig) -> dict[str, Path]:
+    """NAME=PATH, or a path, whose last part is the name. Raises ConfigError when a name stands twice."""
+    runs: dict[str, Path] = {}
+    for given in config.runs:
+        name, equals, rest = given.partition("=")
+        path = Path(rest if equals else given)
+        name = name if equals else (path.parent.name if path.name == "run.trec" else path.stem)
+        if name in runs:
+            raise ConfigError(f"--runs: two runs are called {name}; name them, as in bm25={path}")
+        runs[name] = path
+    if not runs:
+        raise ConfigError("--runs is empty: name at least one run")
+    return runs
+
+
+def read_judgements(config: EvaluateConfig, progress: Progress | None = None) -> Qrels:
+    path = Path(config.qrels)
+    return read_qrels(path) if path.is_file() else open_collection(config.qrels, progress).qrels(config.split)
+
+
+def examples(config: EvaluateConfig, qrels: Qrels, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+    """Some queries with the first three hits of the last run, in words."""
+    if Path(config.qrels).is_file():
+        raise ConfigError("--examples needs texts: give --qrels a BEIR folder or pydocs")
+    collection, last = open_collection(config.qrels), list(runs)[-1]
+    picked = pick_examples(qrels, collection.queries(config.split), {last: runs[last]}, config.examples, 3, config.seed)
+    texts = texts_of([id_ for example in picked for _, ids in example.hits for id_ in ids], collection.folder)
+    return [
+        {
+            "run": last,
+            "query": example.query.text,
+            "relevant": sorted(example.relevant),
+            "hits": [
+                {"id": id_, "text": f"{texts[id_].title} {texts[id_].text}".strip()} for id_ in ids if id_ in texts
+            ],
+        }
+        for example in picked
+        for _, ids in example.hits
+    ]

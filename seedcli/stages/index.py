@@ -1,0 +1,37 @@
+"""seed index: vectors, or a corpus for bm25 -> an index."""
+
+import shutil
+from pathlib import Path
+
+from seedcli.base.errors import ConfigError
+from seedcli.base.manifest import finished
+from seedcli.base.progress import Progress
+from seedcli.configs.index import IndexConfig
+from seedcli.data.formats import collection_folder, open_collection
+from seedcli.retrieval.lucene import build_index
+from seedcli.retrieval.vectors import open_shards
+from seedcli.stages.stage import Outcome, Stage
+
+
+def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
+    """The vectors or the corpus, by name."""
+    wanted, other = ("vectors", "corpus") if config.kind == "flat" else ("corpus", "vectors")
+    if getattr(config, wanted) is None or getattr(config, other) is not None:
+        raise ConfigError(f"--kind {config.kind} is built over --{wanted}, and takes no --{other}")
+    if config.vectors is not None:
+        finished(Path(config.vectors), "encode")
+        return {"vectors": Path(config.vectors)}
+    open_collection(str(config.corpus), progress)
+    return {"corpus": collection_folder(str(config.corpus))}
+
+
+def run(config: IndexConfig, stage: Stage) -> Outcome:
+    if config.kind == "flat":  # vectors are stored once: the index is the manifest that points at them
+        shards = open_shards(Path(stage.inputs["vectors"].path))
+        return Outcome([], {"vectors": sum(shard.size for shard in shards), "width": shards[0].width})
+    lucene = stage.folder / "lucene"
+    shutil.rmtree(lucene, ignore_errors=True)
+    collection = open_collection(str(config.corpus))
+    passages = ((passage.id, f"{passage.title} {passage.text}") for passage in collection.passages())
+    count = build_index(passages, lucene, stage.progress, collection.count(), config.heap)
+    return Outcome([], {"passages": count}, variable=[path for path in lucene.iterdir() if path.is_file()])

@@ -1,0 +1,156 @@
+"""seed pretrain: text -> tokenizer -> blocks -> an encoder, trained by masked words and a weak decoder."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seedcli.base.errors import ConfigError, DataError
+from seedcli.base.files import cache_folder, made_whole
+from seedcli.base.manifest import digest
+from seedcli.base.progress import Progress, counted
+from seedcli.configs.pretrain import PretrainConfig
+from seedcli.data.batches import PretrainingBatches
+from seedcli.data.blocks import make_blocks
+from seedcli.data.formats import collection_folder
+from seedcli.data.masking import Masking
+from seedcli.data.ragged import Ragged
+from seedcli.data.text import read_documents, text_files
+from seedcli.data.tokenizer import Tokenizer, open_tokenizer
+from seedcli.data.wordpiece import train_tokenizer
+from seedcli.models.encoder import (
+    EncoderSettings,
+    longest_input,
+    model_folder,
+    new_masked_lm,
+    open_masked_lm,
+    save_model,
+)
+from seedcli.models.seed import SeedModel, WeakDecoder, embedding_of
+from seedcli.stages.stage import Outcome, Stage
+from seedcli.training.loop import Training, train
+from seedcli.training.objectives import PretrainingObjective
+from seedcli.training.optimizers import adamw
+
+
+def inputs(config: PretrainConfig, progress: Progress) -> dict[str, Path]:
+    """The text, the model to go on from and the tokenizer, by name."""
+    if (config.model.init is None) == (config.words.tokenizer is None):
+        raise ConfigError("give either --init MODEL, or --tokenizer train (or a folder, a hub name, a vocab.txt)")
+    if not config.text:
+        raise ConfigError("--text is empty: name files, folders, a BEIR folder, or pydocs")
+    paths = {f"text.{row}": collection_folder(source, progress) for row, source in enumerate(config.text)}
+    for path in paths.values():
+        if not (path / "corpus.jsonl").is_file():
+            text_files(path)
+    if config.model.init is not None:
+        paths["init"] = model_folder(config.model.init)
+    if config.words.tokenizer not in {None, "train"}:
+        given = Path(str(config.words.tokenizer))
+        paths["tokenizer"] = given if given.is_file() else model_folder(str(given))
+    return paths
+
+
+def run(config: PretrainConfig, stage: Stage) -> Outcome:
+    tokenizer = choose_tokenizer(config, stage)
+    model = build_model(config, stage, tokenizer)
+    metrics = dict[str, float]()
+    if config.optimize.steps:
+        metrics = train_model(config, stage, model, blocks_of(config, stage, tokenizer), tokenizer)
+    length = min(config.words.length, longest_input(model.encoder.config))
+    settings = EncoderSettings(query_length=min(64, length), passage_length=length)
+    files = save_model(stage.folder, model.encoder, tokenizer, settings) if stage.runtime.first else []
+    (stage.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    parameters = sum(parameter.numel() for parameter in model.encoder.parameters())
+    return Outcome(files, {"parameters": parameters, "vocabulary": tokenizer.size, **metrics})
+
+
+def choose_tokenizer(config: PretrainConfig, stage: Stage) -> Tokenizer:
+    """The tokenizer that the options name; a trained one is kept in the cache, by what it was trained on."""
+    if config.words.tokenizer != "train":
+        return open_tokenizer(Path(stage.inputs["init" if config.model.init is not None else "tokenizer"].path))
+    words = config.words
+    kept = cache_folder() / f"tokenizer-{digest([texts(stage), words.vocabulary, words.lowercase, words.field])[:16]}"
+    if stage.runtime.first and not kept.is_dir():
+        with stage.progress.track("tokenizer", None, "lines") as advance, made_whole(kept) as aside:
+            lines = (line for document in read_documents(text_paths(stage), words.field) for line in document)
+            train_tokenizer(counted(lines, advance), words.vocabulary, words.lowercase, words.length).save(aside)
+    stage.runtime.barrier()
+    return open_tokenizer(kept)
+
+
+def blocks_of(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> Ragged:
+    """The text as blocks, kept in the cache by text, tokenizer and length."""
+    words = config.words
+    key = digest([texts(stage), tokenizer.backend.to_str(), words.length, words.pack, words.field])[:16]
+    kept = cache_folder() / f"blocks-{key}"
+    if stage.runtime.first:
+        documents = read_documents(text_paths(stage), words.field)
+        make_blocks(documents, tokenizer, words.length, words.pack, kept, stage.progress)
+    stage.runtime.barrier()
+    blocks = Ragged.open(kept, "blocks")
+    stage.progress.say(f"{len(blocks):,} blocks of {len(blocks.values) / len(blocks):.0f} tokens on average")
+    return blocks
+
+
+def build_model(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> SeedModel:
+    """Encoder and decoder, of the weights that --init or the seed gives. Raises DataError when --init can't serve."""
+    options = config.model
+    torch.manual_seed(config.optimize.seed)
+    if options.init is None:
+        encoder = new_masked_lm(options.size, tokenizer.size, config.words.length, tokenizer.pad, options.dropout)
+    else:
+        encoder, headed = open_masked_lm(Path(stage.inputs["init"].path))
+        if not headed:
+            stage.progress.say(f"{options.init} brings no masked-word head: it begins anew")
+    hidden = int(encoder.config.hidden_size)
+    entries, width = embedding_of(encoder).shape
+    for lacks, problem in [
+        (tokenizer.mask is None, "its tokenizer has no mask token"),
+        (not tokenizer.prefix, "its texts begin without a [CLS] token"),
+        (width != hidden, f"its embeddings are {width} wide, its hidden states {hidden}"),
+        (tokenizer.size > entries, "its tokenizer has more entries than embeddings"),
+    ]:
+        if lacks:
+            raise DataError(f"{options.init or config.words.tokenizer}: can't be pre-trained here: {problem}")
+    if config.words.length > longest_input(encoder.config):
+        raise ConfigError(f"--length {config.words.length}: this model reads at most {longest_input(encoder.config)}")
+    if options.decoder == "none":
+        return SeedModel(encoder, None)
+    window = None if options.window == "none" else options.window
+    heads, wide = encoder.config.num_attention_heads, getattr(encoder.config, "intermediate_size", 4 * hidden)
+    decoder = WeakDecoder(hidden, heads, wide, options.decoder_layers, window, config.words.length, options.dropout)
+    return SeedModel(encoder, decoder)
+
+
+def train_model(
+    config: PretrainConfig, stage: Stage, model: SeedModel, blocks: Ragged, tokenizer: Tokenizer
+) -> dict[str, float]:
+    options, runtime = config.optimize, stage.runtime
+    if options.batch_size < runtime.world:
+        raise ConfigError(f"--batch-size {options.batch_size}: fewer than the {runtime.world} processes")
+    assert tokenizer.mask is not None
+    masking = Masking(tokenizer.mask, np.array(tokenizer.special_ids), tokenizer.size, config.words.mask)
+    batches = PretrainingBatches(
+        blocks, masking, tokenizer.pad, options.batch_size, options.micro_batch, options.seed
+    )  # fmt: skip
+    objective = PretrainingObjective(model).to(runtime.device)
+    optimizer = adamw(objective, options.lr, (options.beta1, options.beta2), options.eps, options.weight_decay)
+    training = Training(
+        options.steps, options.warmup, options.lr, options.clip, options.seed,
+        config.saving.log_every, config.saving.save_every, "pre-train",
+    )  # fmt: skip
+    return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress)
+
+
+def text_paths(stage: Stage) -> list[Path]:
+    return [Path(stage.inputs[name].path) for name in text_names(stage)]
+
+
+def texts(stage: Stage) -> list[str]:
+    """What the texts hold, in their order."""
+    return [stage.inputs[name].identity for name in text_names(stage)]
+
+
+def text_names(stage: Stage) -> list[str]:
+    return [name for name in stage.inputs if name.startswith("text.")]

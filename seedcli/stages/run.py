@@ -1,0 +1,161 @@
+"""seed run: the stages of one recipe in order, each into its own folder; done ones are left as they are."""
+
+import importlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from seedcli.base.config import resolve
+from seedcli.base.errors import ConfigError, SeedError
+from seedcli.base.manifest import changed_output, differences, plan_of, read_manifest
+from seedcli.base.progress import Progress
+from seedcli.configs import VERBS
+from seedcli.stages.stage import identified, perform
+
+REFERENCE = re.compile(r"\$\{([^}]*)\}")
+KEYS = {"out", "stages", "about"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage of a recipe: its verb, its options, and the stages whose folders it reads."""
+
+    name: str
+    verb: str
+    config: Any
+    needs: list[str]
+
+
+class Verdict(NamedTuple):
+    """What is to be done with a stage, and why."""
+
+    state: Literal["done", "new", "resume", "remake", "waits"]
+    reason: str
+
+
+def read_steps(recipe: Mapping[str, Any], out: Path | None, assignments: Mapping[str, str], where: str) -> list[Step]:
+    """The stages of a recipe, checked in full. `assignments` (STAGE.KEY -> value) win over it.
+
+    In any value, ${NAME} stands for the folder of an earlier stage, or else for an environment variable.
+    """
+    if unknown := sorted(recipe.keys() - KEYS):
+        raise ConfigError(f"{where}: no key {unknown[0]}; a recipe of stages has {', '.join(sorted(KEYS))}")
+    stages = recipe.get("stages")
+    if not isinstance(stages, dict) or not stages:
+        raise ConfigError(f"{where}: no stages; expected 'stages:' with a mapping of names to options")
+    root = out or Path(str(recipe.get("out", Path(where).stem)))
+    if unknown := [key for key in assignments if key.split(".")[0] not in stages]:
+        raise ConfigError(f"--set {unknown[0]}: expected STAGE.KEY=VALUE; the stages are {', '.join(stages)}")
+    steps: list[Step] = []
+    for name, options in stages.items():
+        spot = f"{where}: {name}"
+        if not re.fullmatch(r"[\w.-]+", str(name)) or not isinstance(options, dict):
+            raise ConfigError(f"{spot}: a stage is a name of letters, digits, '-' and '_' with a mapping of options")
+        verb = options.get("verb", name)
+        if verb not in VERBS:
+            raise ConfigError(f"{spot}: no verb {verb!r}; 'verb:' is one of {', '.join(VERBS)}")
+        folders = {step.name: root / step.name for step in steps}
+        needs: list[str] = []
+        filled = {
+            key: _filled(value, folders, needs, f"{spot}: {key}") for key, value in options.items() if key != "verb"
+        }
+        own = {key.split(".", 1)[1]: value for key, value in assignments.items() if key.split(".")[0] == name}
+        config: Any = resolve(VERBS[verb], {"out": str(root / str(name)), **filled}, own, spot)
+        steps.append(Step(str(name), verb, config, list(dict.fromkeys(needs))))
+    return steps
+
+
+def verdicts(steps: Sequence[Step], progress: Progress) -> Iterator[tuple[Step, Verdict]]:
+    """What each stage's folder says, without running anything."""
+    undone: set[str] = set()
+    for step in steps:
+        verdict = judge(step, undone, progress)
+        if verdict.state != "done":
+            undone.add(step.name)
+        yield step, verdict
+
+
+def judge(step: Step, undone: set[str], progress: Progress) -> Verdict:
+    manifest = read_manifest(step.config.out)
+    if manifest is None:
+        return Verdict("new", "not made yet")
+    if waiting := [name for name in step.needs if name in undone]:
+        return Verdict("waits", f"made, but {', '.join(waiting)} before it comes first")
+    module = importlib.import_module(f"seedcli.stages.{step.verb}")
+    try:
+        plan = plan_of(step.verb, step.config, identified(module.inputs(step.config, progress)))
+    except SeedError as error:
+        return Verdict("remake", str(error))
+    if manifest.verb != step.verb:
+        return Verdict("remake", f"it was seed {manifest.verb}")
+    if manifest.plan != plan:
+        return Verdict("remake", "; ".join(differences(manifest, step.config)) or "its inputs have changed")
+    if manifest.status != "finished":
+        return Verdict("resume", "begun, not finished")
+    if changed := changed_output(step.config.out, manifest):
+        return Verdict("remake", f"{changed} is missing or was changed")
+    return Verdict("done", "same options, same inputs")
+
+
+def run_steps(
+    steps: Sequence[Step], only: str | None, until: str | None, progress: Progress
+) -> Iterator[tuple[Step, Verdict]]:
+    """Run what is to be run; each stage is given out when it is about to begin.
+
+    A folder of another plan is moved to replaced/ beside it, never lost.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ConfigError("seed run is one process; call pretrain, finetune and encode under torchrun themselves")
+    for step in chosen(steps, only, until):
+        verdict = judge(step, set(), progress)
+        yield step, verdict
+        if verdict.state == "remake":
+            aside = set_aside(step.config.out)
+            progress.say(f"the old folder is kept as {aside}")
+        if verdict.state != "done":
+            perform(step.verb, step.config, progress)
+
+
+def chosen(steps: Sequence[Step], only: str | None, until: str | None) -> list[Step]:
+    names = [step.name for step in steps]
+    for flag, name in [("--only", only), ("--until", until)]:
+        if name is not None and name not in names:
+            raise ConfigError(f"{flag} {name}: no such stage; there are {', '.join(names)}")
+    if only is not None:
+        return [steps[names.index(only)]]
+    return list(steps[: names.index(until) + 1] if until is not None else steps)
+
+
+def set_aside(folder: Path) -> Path:
+    """Move a folder to replaced/NAME-1, -2, ... beside it."""
+    shelf = folder.parent / "replaced"
+    shelf.mkdir(exist_ok=True)
+    taken = {path.name for path in shelf.iterdir()}
+    free = next(name for number in range(1, len(taken) + 2) if (name := f"{folder.name}-{number}") not in taken)
+    return folder.rename(shelf / free)
+
+
+def _filled(value: Any, folders: Mapping[str, Path], needs: list[str], where: str) -> Any:
+    """A value with its ${...} replaced; the stages it names are added to `needs`."""
+    if isinstance(value, dict):
+        return {key: _filled(item, folders, needs, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, folders, needs, where) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def replacement(found: re.Match[str]) -> str:
+        name = found[1]
+        if name in folders:
+            needs.append(name)
+            return str(folders[name])
+        if name in os.environ:
+            return os.environ[name]
+        raise ConfigError(
+            f"{where}: ${{{name}}} is neither an earlier stage ({', '.join(folders) or 'none'}) nor in the environment"
+        )
+
+    return REFERENCE.sub(replacement, value)

@@ -1,0 +1,79 @@
+"""What all verbs share: a stage identifies its inputs, takes its folder, does its work, and leaves a manifest."""
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seedcli.base.errors import ConfigError
+from seedcli.base.manifest import Input, Manifest, identify, open_folder
+from seedcli.base.progress import Progress, Silent
+from seedcli.base.runtime import Runtime, runtime
+
+
+class Stage(NamedTuple):
+    """A stage at work: its folder, what its inputs hold, and where it computes and reports."""
+
+    folder: Path
+    inputs: Mapping[str, Input]
+    runtime: Runtime
+    progress: Progress
+
+
+class Outcome(NamedTuple):
+    """What a stage leaves: files, and figures worth telling. `variable` files differ each time they are made."""
+
+    outputs: Sequence[Path]
+    metrics: Mapping[str, Any]
+    variable: Sequence[Path] = ()
+
+
+def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False) -> Manifest:
+    """Run a stage, go on with an interrupted one, or find that it is done; its manifest."""
+    module = importlib.import_module(f"seedcli.stages.{verb}")
+    with joined(verb, config) as here:
+        told = progress if here.first else Silent()
+        inputs = here.share(identified(module.inputs(config, told)) if here.first else None)
+        opened = open_folder(config.out, verb, config, inputs, overwrite) if here.first else nullcontext()
+        with opened as folder:
+            manifest = here.share(folder.manifest if folder else None)
+            if manifest.status == "finished":
+                return manifest  # type: ignore[no-any-return]
+            outcome = module.run(config, Stage(config.out, inputs, here, told))
+            here.barrier()
+            if folder:
+                manifest = folder.finish(outcome.outputs, outcome.metrics, outcome.variable)
+            return here.share(manifest)  # type: ignore[no-any-return]
+
+
+def first_process() -> bool:
+    """Whether this is the process that speaks, of those that torchrun started."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def identified(paths: Mapping[str, Path]) -> dict[str, Input]:
+    return {name: identify(path) for name, path in paths.items()}
+
+
+@contextmanager
+def joined(verb: str, config: Any) -> Iterator[Runtime]:
+    """The runtime of a config's machine. A verb without one runs as a single process."""
+    machine = getattr(config, "machine", None)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and verb not in {"pretrain", "finetune", "encode"}:
+        raise ConfigError(f"seed {verb} runs as one process: call it without torchrun")
+    if machine is None:
+        yield Runtime()
+        return
+    hush_libraries()
+    with runtime(machine.device, machine.precision, machine.threads) as here:
+        yield here
+
+
+def hush_libraries() -> None:
+    """transformers draws bars of its own and warns of weights that open_encoder checks itself."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

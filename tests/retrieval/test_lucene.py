@@ -1,0 +1,145 @@
+"""BM25 by the real Lucene, held against the formula worked out by hand."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seedcli.base.errors import DataError, SeedError
+from seedcli.base.progress import Silent
+from seedcli.data.formats import Query
+from seedcli.retrieval.lucene import Child, build_index, java_home, search_index
+from seedcli.retrieval.runs import Ranking
+
+PASSAGES = {  # words that the Porter stemmer leaves alone, no stop words: what is written is what is indexed
+    "d0": "red fox red den",
+    "d1": "red bird",
+    "d2": "blue bird nest tree leaf",
+    "d3": "blue lake",
+    "d4": "lake",
+    "d5": "moss rock",
+    "twin-a": "fern",
+    "twin-b": "fern",
+    "twin-é": "fern",
+    "blank": " \n\0",
+    "ünï 😀": "smile 😀 straße",
+}
+DEPTH = 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lucene")
+    assert build_index(PASSAGES.items(), folder, Silent()) == len(PASSAGES) - 1  # the blank one holds no text
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> dict[str, Ranking]:
+    """What each text finds, by text: one search for all claims."""
+    long = " ".join(f"word{i}" for i in range(3000)) + " moss"
+    texts = ["red bird red", "fern", "straße", "missing", "", "the of and", "\0 lake \x1b", long]
+    rankings = list(search_index(folder, [Query(f"q{i}", t) for i, t in enumerate(texts)], DEPTH, Silent()))
+    assert [ranking.query for ranking in rankings] == [f"q{i}" for i in range(len(texts))]
+    return dict(zip([*texts[:-1], "long"], rankings, strict=True))
+
+
+def bm25(query: str, document: str, k1: float = 0.9, b: float = 0.4) -> float:
+    """The sum over query terms of idf · tf / (tf + k1 (1 - b + b length / mean length))."""
+    documents = [text.split() for text in PASSAGES.values() if text.strip(" \n\0")]
+    words, mean = document.split(), sum(map(len, documents)) / len(documents)
+    score = 0.0
+    for term in query.split():
+        n = sum(term in words for words in documents)
+        tf = words.count(term)
+        idf = math.log(1 + (len(documents) - n + 0.5) / (n + 0.5))
+        score += idf * tf / (tf + k1 * (1 - b + b * len(words) / mean))
+    return score
+
+
+def test_scores_are_bm25_by_the_book(found: dict[str, Ranking]) -> None:
+    _, documents, scores = found["red bird red"]
+    assert documents == ["d1", "d0"]
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, [bm25("red bird red", PASSAGES[d]) for d in documents], rtol=1e-6)
+
+
+def test_k1_and_b_are_the_callers(folder: Path) -> None:
+    (ranking,) = search_index(folder, [Query("q", "red")], DEPTH, Silent(), k1=2.0, b=1.0, threads=1)
+    expected = [bm25("red", PASSAGES[d], k1=2.0, b=1.0) for d in ranking.documents]
+    np.testing.assert_allclose(ranking.scores, expected, rtol=1e-6)
+
+
+def test_ties_at_the_cut_go_to_the_higher_id(found: dict[str, Ranking]) -> None:
+    assert found["fern"].documents == ["twin-é", "twin-b"]
+
+
+def test_ids_and_words_of_any_script_are_found(found: dict[str, Ranking]) -> None:
+    assert found["straße"].documents == ["ünï 😀"]
+
+
+@pytest.mark.parametrize("text", ["missing", "", "the of and"])
+def test_a_query_without_hits_has_an_empty_ranking(found: dict[str, Ranking], text: str) -> None:
+    assert found[text].documents == []
+    assert found[text].scores.shape == (0,)
+
+
+def test_control_characters_do_no_harm(found: dict[str, Ranking]) -> None:
+    assert found["\0 lake \x1b"].documents == ["d4", "d3"]
+
+
+def test_a_query_may_have_thousands_of_words(found: dict[str, Ranking]) -> None:
+    assert found["long"].documents == ["d5"]
+
+
+def killed(child: Child) -> None:
+    child.process.kill()
+    child.process.wait()
+
+
+def orphaned(child: Child) -> None:
+    child.batches.close()
+    assert child.process.wait(timeout=60) == 1
+
+
+@pytest.mark.parametrize("end", [killed, orphaned])
+def test_an_index_cut_short_is_no_index(tmp_path: Path, end: Callable[[Child], None]) -> None:
+    with Child(verb="index", folder=str(tmp_path), heap="256m") as child:
+        child.send([("d", "text")])
+        end(child)
+    with pytest.raises(DataError, match="no Lucene index"):
+        next(search_index(tmp_path, [], DEPTH, Silent()))
+
+
+def test_the_last_words_of_java_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SeedError, match=r"(?s)exit code 1.*JVM failed to start"):
+        build_index([("d", "text")], tmp_path, Silent(), heap="much")
+
+
+def test_an_index_can_be_built_again(tmp_path: Path) -> None:
+    (tmp_path / "_0.fdt").write_text("left by a process that was killed")
+    for text in ("old", "new"):
+        build_index([("d", text)], tmp_path, Silent())
+    old, new = search_index(tmp_path, [Query("1", "old"), Query("2", "new")], DEPTH, Silent())
+    assert (old.documents, new.documents) == ([], ["d"])
+
+
+@pytest.mark.parametrize(
+    ("release", "found"), [('JAVA_VERSION="17.0.15"\n', "Java 17"), ("", "no Java runtime"), (None, "no Java runtime")]
+)
+def test_an_old_java_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str | None, found: str
+) -> None:
+    if release is not None:
+        (tmp_path / "release").write_text(release)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(DataError, match=f"{found}; BM25 needs 21 or newer"):
+        java_home()
+
+
+def test_a_new_java_of_ones_own_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "release").write_text('IMPLEMENTOR="X"\nJAVA_VERSION="25"\n')
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert java_home() == str(tmp_path)
