@@ -126,7 +126,8 @@ def perform(verb: str, config: Any, overwrite: bool) -> None:
 
 def shown(config: type, recipe: Mapping[str, Any], flags: Mapping[str, Any], where: str) -> dict[str, Any]:
     """All options with their values, as a recipe; what is missing is left empty."""
-    needed = {o.key: "" for o in options.options(config) if o.default is MISSING and o.key not in {*recipe, *flags}}
+    empty = {o.key for o in options.options(config) if o.default is MISSING and recipe.get(o.key) is None}
+    needed = dict.fromkeys(empty - flags.keys(), "")
     return options.plain(options.resolve(config, recipe, {**needed, **flags}, where)) | dict.fromkeys(needed)
 
 
@@ -163,10 +164,14 @@ def run(
             judged = stages.verdicts(stages.chosen(steps, only, until), screen)
             console.verdicts([(step.name, step.verb, *verdict) for step, verdict in judged])
             return
-        last = None
-        for number, (step, verdict) in enumerate(stages.run_steps(steps, only, until, screen), 1):
-            console.title(f"[{number}/{len(steps)}] {step.name} ({step.verb}): {verdict.reason}")
+        began, last = time.monotonic(), None
+        for step in stages.chosen(steps, only, until):
+            verdict = stages.judge(step, set(), screen)
+            console.title(f"[{steps.index(step) + 1}/{len(steps)}] {step.name} (seed {step.verb}): {verdict.reason}")
+            if verdict.state != "done":
+                console.result(stages.make(step, verdict, screen), step.config.out, ran=True)
             last = step.config.out if step.verb == "evaluate" else last
+        console.title(f"{recipe}: {console.duration(time.monotonic() - began)}")
         if last is not None:
             console.report(last)
 

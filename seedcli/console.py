@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     Progress,
@@ -144,10 +145,11 @@ def report(folder: Path) -> None:
 def examples(found: Sequence[Mapping[str, Any]]) -> None:
     for example in found:
         out.print()
-        out.print(Text.assemble(("? ", "bold"), (example["query"], "bold"), (f"   [{example['run']}]", "dim")))
+        out.print(Text.assemble((example["query"], "bold"), (f"   ({example['run']})", "dim")))
         for rank, hit in enumerate(example["hits"], 1):
             mark = "✓" if hit["id"] in example["relevant"] else " "
-            out.print(Text.assemble(f"{mark}{rank} ", (hit["id"], "cyan"), f"  {_snippet(hit['text'], 120)}"))
+            out.print(Text.assemble(f"{mark} {rank}  ", (hit["id"], "cyan")), soft_wrap=True)
+            out.print(Padding(Text(_snippet(hit["text"], 150)), (0, 0, 0, 5)))
 
 
 def hits(found: Sequence["Hit"]) -> None:
@@ -155,13 +157,11 @@ def hits(found: Sequence["Hit"]) -> None:
     if not found:
         out.print("no hits")
     for rank, (passage, score) in enumerate(found, 1):
-        name = passage.title or passage.id
+        name = Text(passage.title or passage.id, style="bold")
         out.print(
-            Text.assemble(
-                f"{rank:>3}  {score:8.4f}  ", (name, "bold"), ("" if name == passage.id else f"  {passage.id}", "dim")
-            )
+            Text(f"{rank:>3}  {score:.4f}  ") + name + Text(f"  {passage.id}" if passage.title else "", style="dim")
         )
-        out.print(Text(f"     {_snippet(passage.text, SNIPPET)}"))
+        out.print(Padding(Text(_snippet(passage.text, SNIPPET)), (0, 0, 0, 5)))
 
 
 def print_plain(text: str) -> None:

@@ -69,7 +69,9 @@ def resolve(config: type[Config], recipe: Mapping[str, Any], flags: Mapping[str,
     groups = {key.rsplit(".", 1)[0] for key in known if "." in key}
     values: dict[str, Any] = {}
     for key, value in _leaves(recipe, groups, where):
-        values[key] = cast(value, known_option(key, known, where).hint, f"{where}: {key}")
+        option = known_option(key, known, where)
+        if value is not None or option.default is not dataclasses.MISSING:  # --show leaves what is missing empty
+            values[key] = cast(value, option.hint, f"{where}: {key}")
     for key, value in flags.items():
         option = known_option(key, known, "--set")
         values[key] = cast(value, option.hint, option.flag if RARE not in option.marks else f"--set {key}")
@@ -85,7 +87,8 @@ def known_option(key: str, known: Mapping[str, Option], where: str) -> Option:
     if key in known:
         return known[key]
     leaves = {known_key.rsplit(".", 1)[-1]: known_key for known_key in known}
-    near = difflib.get_close_matches(key, known, n=1) or [
+    groups = {known_key.rpartition(".")[0] for known_key in known} - {""}
+    near = difflib.get_close_matches(key, [*sorted(groups), *known], n=1) or [
         leaves[leaf] for leaf in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1)
     ]
     parent = key.rpartition(".")[0]
@@ -102,8 +105,8 @@ def cast(value: Any, hint: Any, where: str) -> Any:
     if typing.get_origin(hint) is list and not isinstance(value, list):
         value = [value]
     try:
-        text = json.dumps(value)
-    except TypeError:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
         raise ConfigError(f"{where}: {value!r} can't be read as {hint_name(hint)}") from None
     try:
         return pydantic.TypeAdapter(hint).validate_json(text, strict=True)
@@ -200,9 +203,9 @@ def _takes_text(hint: Any, text: str) -> bool:
         return _takes_text(typing.get_args(hint)[0], text)
     if typing.get_origin(hint) is typing.Literal:
         return text in typing.get_args(hint)
-    return hint in {str, Path} or any(
-        _takes_text(part, text) for part in typing.get_args(hint) if typing.get_origin(hint) not in {list, tuple}
-    )
+    if typing.get_origin(hint) is list:  # of one, whatever a path may hold; [a, b] is YAML
+        return not text.startswith("[") and _takes_text(typing.get_args(hint)[0], text)
+    return hint in {str, Path} or any(_takes_text(part, text) for part in typing.get_args(hint))
 
 
 def _plain_value(value: Any) -> Any:
@@ -220,7 +223,7 @@ class _Yaml(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         written = [key.value for key, _ in node.value if key.value != "<<"]
-        for key, _ in node.value:
+        for key, _ in reversed(node.value):
             if key.value != "<<" and written.count(key.value) > 1:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} stands twice", key.start_mark

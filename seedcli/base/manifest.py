@@ -21,10 +21,12 @@ from typing import Any, Literal
 import seedcli
 from seedcli.base.checksums import checksum, folder_checksum
 from seedcli.base.config import INCIDENTAL, INPUT, options, plain
-from seedcli.base.errors import DataError, FolderError
+from seedcli.base.errors import DataError, FolderError, SeedError
 from seedcli.base.files import read_json, write_json
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
+PART = ".[0-9]*.part"  # how names end that files.written_whole gives
 LIBRARIES = (
     "torch",
     "transformers",
@@ -76,16 +78,17 @@ def located(folder: Path, manifest: Manifest, name: str) -> Path:
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a folder, None where there is none. Raises DataError when it is broken."""
+    import pydantic
+
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
-        fields = dict(read_json(path))
-        inputs = {name: Input(str(value["path"]), str(value["identity"])) for name, value in fields["inputs"].items()}
-        outputs = {str(name): str(value) for name, value in fields["outputs"].items()}
-        manifest = Manifest(**{**fields, "inputs": inputs, "outputs": outputs})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: not a manifest of this tool ({error})") from None
+        manifest = pydantic.TypeAdapter(Manifest).validate_python(read_json(path))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}: not a manifest of this tool ({where}: {first['msg']})") from None
     for name in manifest.outputs:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise DataError(f"{path}: the output {name!r} lies outside the folder")
@@ -180,21 +183,35 @@ def open_folder(path: Path, verb: str, config: Any, inputs: Mapping[str, Input],
     Raises FolderError when the folder holds anything else (and `overwrite` is off) or another process works in it.
     """
     plan = plan_of(verb, config, inputs)
-    if overwrite and read_manifest(path) is not None:
-        shutil.rmtree(path)
-    check_folder(path, verb, config, plan)
-    path.mkdir(parents=True, exist_ok=True)
+    check_apart(path, inputs, overwrite)
+    lost = overwrite and read_manifest(path) is not None
+    if not lost:
+        check_folder(path, verb, config, plan)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except NotADirectoryError:
+        raise FolderError(f"{path}: can't be made inside a file; name another folder with --out") from None
     with _alone(path):
+        if lost:
+            _clear(path)
+        check_folder(path, verb, config, plan)  # again: another process may have come first
         old = read_manifest(path)
         if old is not None and old.status == "finished":
             yield Folder(path, finished(path, verb), done=True)
             return
+        for part in path.rglob(f".*{PART}"):  # what a killed process was writing
+            part.unlink()
         manifest = Manifest(
             verb, "running", plan, None, plain(config), _beside(inputs, path), {}, {}, seedcli.__version__,
             library_versions(), machine(), time.time(), 0.0,
         )  # fmt: skip
         write_json(path / MANIFEST, dataclasses.asdict(manifest))
-        yield Folder(path, manifest, done=False)
+        try:
+            yield Folder(path, manifest, done=False)
+        except SeedError:
+            if {entry.name for entry in path.iterdir()} <= {MANIFEST, ".lock"}:  # a mistake before any work
+                shutil.rmtree(path)
+            raise
 
 
 def check_folder(path: Path, verb: str, config: Any, plan: str) -> None:
@@ -203,7 +220,7 @@ def check_folder(path: Path, verb: str, config: Any, plan: str) -> None:
         raise FolderError(f"{path}: a file; --out names a folder")
     old = read_manifest(path)
     if old is None:
-        if path.is_dir() and any(p.name != ".lock" for p in path.iterdir()):
+        if path.is_dir() and not all(p.name == LOCK or p.match(f".{MANIFEST}{PART}") for p in path.iterdir()):
             raise FolderError(f"{path}: not empty and not made by seed; name another folder with --out")
         return
     if old.verb != verb:
@@ -215,6 +232,20 @@ def check_folder(path: Path, verb: str, config: Any, plan: str) -> None:
             f"{path}: holds {state} seed {verb} of another plan ({difference}). "
             "Name another folder with --out, or give --overwrite to lose this one"
         )
+
+
+def check_apart(path: Path, inputs: Mapping[str, Input], overwrite: bool) -> None:
+    """Refuse a folder that would lose or change what its own stage reads."""
+    place = path.resolve()
+    for given in inputs.values():
+        source = Path(given.path).resolve()
+        if overwrite and source.is_relative_to(place):
+            raise FolderError(f"{path}: holds {given.path}, which this command reads; --overwrite would lose it")
+        if place != source and place.is_relative_to(source) and not (source / MANIFEST).is_file():
+            raise FolderError(
+                f"{path}: lies in {given.path}, which this command reads and so would change; "
+                "name another folder with --out"
+            )
 
 
 def differences(old: Manifest, config: Any) -> list[str]:
@@ -252,9 +283,18 @@ def _at(values: Mapping[str, Any], key: str) -> Any:
     return values
 
 
+def _clear(folder: Path) -> None:
+    """Empty a folder, but for the lock that this process holds; the manifest goes last, lest the rest seem foreign."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as lock:
+    with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

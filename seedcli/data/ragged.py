@@ -19,9 +19,12 @@ class Ragged:
     @classmethod
     def of(cls, rows: Iterable[Any], dtype: DTypeLike) -> "Ragged":
         """Rows held in memory."""
-        arrays = [np.asarray(row, dtype=dtype) for row in rows]
-        offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
-        return cls(np.concatenate([np.empty(0, dtype), *arrays]), offsets)
+        values, offsets = bytearray(), [0]
+        for row in rows:
+            array = np.asarray(row, dtype=dtype)
+            values += array.tobytes()
+            offsets.append(offsets[-1] + len(array))
+        return cls(np.frombuffer(values, dtype=dtype), np.array(offsets, dtype=np.int64))
 
     @classmethod
     def open(cls, folder: Path, name: str) -> "Ragged":

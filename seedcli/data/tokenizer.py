@@ -31,6 +31,7 @@ class Tokenizer:
         self.backend.no_padding()
         self.backend.encode_special_tokens = True
         self.prefix, self.suffix = self._frame()
+        self.leaks = self._leaks()
 
     @property
     def size(self) -> int:
@@ -55,7 +56,8 @@ class Tokenizer:
 
     def words(self, texts: Sequence[str]) -> list[list[int]]:
         """The bare token ids of each text, on all cores."""
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+        found = [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return [[id_ for id_ in ids if id_ not in self.leaks] for ids in found] if self.leaks else found
 
     def encode(self, texts: Sequence[str], length: int) -> list[NDArray[Any]]:
         """Each text as a model reads it: [CLS], its first tokens, [SEP]; at most `length` ids in all."""
@@ -80,19 +82,37 @@ class Tokenizer:
                 return framed[:start], framed[start + len(bare) :]
         raise DataError(f"{self.pretrained.name_or_path}: its tokenizer changes a text when it adds special tokens")
 
+    def _leaks(self) -> frozenset[int]:
+        """Special ids that text yields all the same: those of Unigram models (XLM-R) are words of the model too."""
+        names = self.pretrained.all_special_tokens
+        found = {id_ for name in names for id_ in self.backend.encode(name, add_special_tokens=False).ids}
+        return frozenset(found.intersection(self.special_ids) - {self.pretrained.unk_token_id})
+
 
 def open_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer in a model folder, or of a vocab.txt file of WordPiece lines (lower-cased, as BERT's)."""
     from transformers import AutoTokenizer
 
     if folder.is_file():
-        vocabulary = {line: row for row, line in enumerate(folder.read_text(encoding="utf-8").splitlines())}
-        if missing := [token for token in SPECIAL if token not in vocabulary]:
-            raise DataError(f"{folder}: not a WordPiece vocabulary; it lacks {', '.join(missing)}")
-        return Tokenizer(pretrained(wordpiece(vocabulary), 512))
+        return Tokenizer(pretrained(wordpiece(_read_vocabulary(folder)), 512))
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json")):
         raise DataError(f"{folder}: no tokenizer in it (tokenizer.json)")
-    return Tokenizer(AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False))
+    try:
+        opened = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise DataError(f"{folder}: can't be opened as a tokenizer ({error!s:.200})") from None
+    return Tokenizer(opened)
+
+
+def _read_vocabulary(path: Path) -> dict[str, int]:
+    try:
+        with path.open(encoding="utf-8") as file:  # str.splitlines() would part lines that BERT's vocabularies have
+            vocabulary = {line.rstrip("\n"): row for row, line in enumerate(file)}
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 text") from None
+    if missing := [token for token in SPECIAL if token not in vocabulary]:
+        raise DataError(f"{path}: not a WordPiece vocabulary; it lacks {', '.join(missing)}")
+    return vocabulary
 
 
 def wordpiece(vocabulary: dict[str, int], lowercase: bool = True) -> Backend:

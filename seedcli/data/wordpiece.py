@@ -27,7 +27,7 @@ def train_tokenizer(texts: Iterable[str], size: int, lowercase: bool, length: in
     words = count_words(texts, frame)
     if not words:
         raise DataError("no words to train a tokenizer on: the text is empty")
-    pieces = learn_pieces(words, size - len(SPECIAL))
+    pieces = learn_pieces(words, size - len(SPECIAL), frame)
     vocabulary = {token: row for row, token in enumerate([*SPECIAL, *pieces])}
     return Tokenizer(pretrained(wordpiece(vocabulary, lowercase), length))
 
@@ -47,13 +47,13 @@ def count_words(texts: Iterable[str], frame: Backend) -> Counter[str]:
     return words
 
 
-def learn_pieces(words: Counter[str], size: int) -> list[str]:
+def learn_pieces(words: Counter[str], size: int, frame: Backend) -> list[str]:
     """At most `size` WordPiece entries: every character kept, first and inside, then merges, the commonest first."""
     characters: Counter[str] = Counter()
     for word, count in words.items():
         for character in word:
             characters[character] += count
-    kept = sorted(sorted(characters, key=lambda c: (-characters[c], c))[:ALPHABET])
+    kept = sorted(sorted(characters, key=lambda c: (-characters[c], c))[: min(ALPHABET, size // 2)])
     inner = {character: chr(PRIVATE + row) for row, character in enumerate(kept)}
     outer = {private: character for character, private in inner.items()}
     scale = min(1.0, SAMPLE / words.total())
@@ -64,7 +64,8 @@ def learn_pieces(words: Counter[str], size: int) -> list[str]:
         for word in sorted(words)
         if inner.keys() >= set(word)
     )
-    trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False)
+    inside = [inner[c] for c in kept if len(count_words(["a" + c], frame)) == 1]  # not marks, which stand alone
+    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=[*kept, *inside], show_progress=False)
     backend.train_from_iterator(lines, trainer)
     learned = backend.get_vocab()
     return [

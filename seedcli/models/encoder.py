@@ -1,6 +1,7 @@
 """Text encoders: a Hugging Face backbone pooled to one vector a text, in folders that other libraries open too."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,8 +65,8 @@ def model_folder(name: str) -> Path:
     path = Path(name)
     if path.is_dir():
         return path
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise DataError(f"{name}: no such model folder (a model of the hub is named OWNER/NAME)")
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+        raise DataError(f"{name}: no such model folder")
     from huggingface_hub import snapshot_download
 
     try:

@@ -16,8 +16,9 @@ from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import Encoder, EncoderSettings, check_lengths, model_folder, open_encoder, save_model
 from seedcli.negatives.bm25 import mine
 from seedcli.negatives.sampling import ContrastiveBatches, TrainingSet, tokenise, training_set, wanted_passages
-from seedcli.retrieval.runs import Run, read_run, run_path
+from seedcli.retrieval.runs import Run, read_run, run_of, run_path
 from seedcli.stages.stage import Outcome, Stage
+from seedcli.training.checkpoint import CHECKPOINT
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import ContrastiveObjective
 from seedcli.training.optimizers import adamw
@@ -28,7 +29,7 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
     data = open_collection(config.data, progress)
     paths = {"model": model_folder(config.model), "data": collection_folder(config.data)}
     data.qrels(config.split)
-    if config.negatives.negatives != "bm25":
+    if config.negatives.hard and config.negatives.negatives != "bm25":
         paths["negatives"] = Path(config.negatives.negatives)
     return paths
 
@@ -41,8 +42,8 @@ def run(config: FinetuneConfig, stage: Stage) -> Outcome:
     data = prepare(config, stage, encoder.settings, tokenizer, qrels, negatives_run(config, stage))
     metrics = train_encoder(config, stage, encoder, data, tokenizer)
     files = save_model(stage.folder, encoder.backbone, tokenizer, encoder.settings) if stage.runtime.first else []
-    (stage.folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    return Outcome(files, {"queries": len(data.trained), **metrics})
+    metrics = {"queries": len(data.trained), **metrics}
+    return Outcome(files, metrics, scratch=[stage.folder / CHECKPOINT])
 
 
 def chosen_settings(config: FinetuneConfig, encoder: Encoder) -> EncoderSettings:
@@ -56,7 +57,9 @@ def chosen_settings(config: FinetuneConfig, encoder: Encoder) -> EncoderSettings
 
 
 def negatives_run(config: FinetuneConfig, stage: Stage) -> Run:
-    """The run that negatives come from: given, or mined here with BM25 and kept beside the model."""
+    """The run that negatives come from: given, or mined here with BM25 and kept beside the model; without any, empty."""
+    if not config.negatives.hard:
+        return run_of([])
     if "negatives" in stage.inputs:
         return read_run(run_path(Path(stage.inputs["negatives"].path)))
     if stage.runtime.first:

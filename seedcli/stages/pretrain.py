@@ -28,6 +28,7 @@ from seedcli.models.encoder import (
 )
 from seedcli.models.seed import SeedModel, WeakDecoder, embedding_of
 from seedcli.stages.stage import Outcome, Stage
+from seedcli.training.checkpoint import CHECKPOINT
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import PretrainingObjective
 from seedcli.training.optimizers import adamw
@@ -60,9 +61,9 @@ def run(config: PretrainConfig, stage: Stage) -> Outcome:
     length = min(config.words.length, longest_input(model.encoder.config))
     settings = EncoderSettings(query_length=min(64, length), passage_length=length)
     files = save_model(stage.folder, model.encoder, tokenizer, settings) if stage.runtime.first else []
-    (stage.folder / "checkpoint.safetensors").unlink(missing_ok=True)
     parameters = sum(parameter.numel() for parameter in model.encoder.parameters())
-    return Outcome(files, {"parameters": parameters, "vocabulary": tokenizer.size, **metrics})
+    metrics = {"parameters": parameters, "vocabulary": tokenizer.size, **metrics}
+    return Outcome(files, metrics, scratch=[stage.folder / CHECKPOINT])
 
 
 def choose_tokenizer(config: PretrainConfig, stage: Stage) -> Tokenizer:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from seedcli.base.config import resolve
 from seedcli.base.errors import ConfigError, SeedError
-from seedcli.base.manifest import changed_output, differences, plan_of, read_manifest
+from seedcli.base.manifest import Manifest, changed_output, differences, plan_of, read_manifest
 from seedcli.base.progress import Progress
 from seedcli.configs import VERBS
 from seedcli.stages.stage import identified, perform
@@ -100,26 +100,17 @@ def judge(step: Step, undone: set[str], progress: Progress) -> Verdict:
     return Verdict("done", "same options, same inputs")
 
 
-def run_steps(
-    steps: Sequence[Step], only: str | None, until: str | None, progress: Progress
-) -> Iterator[tuple[Step, Verdict]]:
-    """Run what is to be run; each stage is given out when it is about to begin.
-
-    A folder of another plan is moved to replaced/ beside it, never lost.
-    """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ConfigError("seed run is one process; call pretrain, finetune and encode under torchrun themselves")
-    for step in chosen(steps, only, until):
-        verdict = judge(step, set(), progress)
-        yield step, verdict
-        if verdict.state == "remake":
-            aside = set_aside(step.config.out)
-            progress.say(f"the old folder is kept as {aside}")
-        if verdict.state != "done":
-            perform(step.verb, step.config, progress)
+def make(step: Step, verdict: Verdict, progress: Progress) -> Manifest:
+    """Do what a verdict says. A folder of another plan is moved to replaced/ beside it, never lost."""
+    if verdict.state == "remake":
+        progress.say(f"the old folder is kept as {set_aside(step.config.out)}")
+    return perform(step.verb, step.config, progress)
 
 
 def chosen(steps: Sequence[Step], only: str | None, until: str | None) -> list[Step]:
+    """The steps that --only or --until leave. Raises ConfigError under torchrun."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ConfigError("seed run is one process; call pretrain, finetune and encode under torchrun themselves")
     names = [step.name for step in steps]
     for flag, name in [("--only", only), ("--until", until)]:
         if name is not None and name not in names:

@@ -83,6 +83,8 @@ def answer(config: SearchConfig, progress: Progress) -> list[Hit]:
     """The first hits of the config's question, with their texts."""
     if config.out is not None or config.queries is not None or config.split is not None:
         raise ConfigError("a QUESTION is answered on the screen: it goes without --queries, --split and --out")
+    if not str(config.question).strip():
+        raise ConfigError("the QUESTION is empty")
     with joined("search", config) as runtime:
         indexes = [open_index(Path(folder)) for folder in config.index]
         questions = Questions([Query("question", str(config.question))])

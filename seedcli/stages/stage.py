@@ -23,11 +23,15 @@ class Stage(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a stage leaves: files, and figures worth telling. `variable` files differ each time they are made."""
+    """What a stage leaves: files, and figures worth telling.
+
+    `variable` files differ each time they are made; `scratch` ones served to go on, and go once the stage is finished.
+    """
 
     outputs: Sequence[Path]
     metrics: Mapping[str, Any]
     variable: Sequence[Path] = ()
+    scratch: Sequence[Path] = ()
 
 
 def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False) -> Manifest:
@@ -45,6 +49,8 @@ def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False)
             here.barrier()
             if folder:
                 manifest = folder.finish(outcome.outputs, outcome.metrics, outcome.variable)
+                for path in outcome.scratch:
+                    path.unlink(missing_ok=True)
             return here.share(manifest)  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from seedcli.base.errors import DataError
 from seedcli.base.files import written_whole
 
+CHECKPOINT = "checkpoint.safetensors"  # its name in a stage's folder
+
 
 class TrainingState(NamedTuple):
     module: nn.Module

@@ -17,7 +17,7 @@ from seedcli.base.errors import SeedError
 from seedcli.base.files import write_text
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
-from seedcli.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from seedcli.training.checkpoint import CHECKPOINT, TrainingState, load_checkpoint, save_checkpoint
 from seedcli.training.optimizers import linear_schedule
 
 
@@ -62,7 +62,7 @@ def train(
     """
     scaler = runtime.scaler()
     state = TrainingState(objective, optimizer, scaler)
-    start = load_checkpoint(folder / "checkpoint.safetensors", state)
+    start = load_checkpoint(folder / CHECKPOINT, state)
     log = Log(folder / "log.jsonl", start) if runtime.first else None
     module = runtime.parallel(objective)
     module.train()
@@ -93,7 +93,7 @@ def train(
                     log.write({"step": done, **last, "steps_per_second": rate})
                 refuse_divergence(last, done, folder)
             if runtime.first and done % training.save_every == 0 and done < training.steps:
-                save_checkpoint(folder / "checkpoint.safetensors", state, done)
+                save_checkpoint(folder / CHECKPOINT, state, done)
             advance(1)
     return last
 
