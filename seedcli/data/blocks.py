@@ -50,8 +50,10 @@ def blocks(documents: Iterable[Document], tokenizer: Tokenizer, length: int, pac
 def _units(documents: Iterable[Document], tokenizer: Tokenizer, room: int) -> Iterator[tuple[bool, list[int]]]:
     """Lines that fit into a block, else their sentences, else pieces of these; True where a document begins."""
     lines = ((number == 0, line) for document in documents for number, line in enumerate(document))
+    begins = False
     while batch := list(islice(lines, BATCH)):
-        for (begins, line), words in zip(batch, tokenizer.words([line for _, line in batch]), strict=True):
+        for (first, line), words in zip(batch, tokenizer.words([line for _, line in batch]), strict=True):
+            begins |= first  # until a unit follows: a first line may hold no words
             for unit in [words] if len(words) <= room else _sentences(line, tokenizer, room):
                 if unit:
                     yield begins, unit

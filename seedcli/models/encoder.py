@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch.nn.functional as F
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, BertConfig, PreTrainedConfig, PreTrainedModel
 
+from seedcli.base.config import resolve
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import read_json, write_json
 from seedcli.data.batches import Sequences
@@ -126,7 +128,7 @@ def from_folder(kind: Any, folder: Path, missing_head: list[str] | None = None) 
             output_loading_info=True,
             dtype="float32",
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise DataError(f"{folder}: can't be opened as a model ({str(error).splitlines()[0]:.200})") from None
     missing = [name for name in loading["missing_keys"] if "pooler." not in name]
     if missing_head is not None:
@@ -142,8 +144,8 @@ def read_settings(folder: Path, config: PreTrainedConfig) -> EncoderSettings:
     """Settings from model.json, else from sentence-transformers' files, else defaults that the model can read."""
     if (folder / SETTINGS).is_file():
         try:
-            return EncoderSettings(**read_json(folder / SETTINGS))
-        except TypeError as error:
+            return resolve(EncoderSettings, {**read_json(folder / SETTINGS)}, {}, SETTINGS)
+        except (ConfigError, TypeError) as error:
             raise DataError(f"{folder / SETTINGS}: not a model.json of this tool ({error})") from None
     positions = longest_input(config)
     length = min(positions, 512)
@@ -160,7 +162,8 @@ def read_settings(folder: Path, config: PreTrainedConfig) -> EncoderSettings:
         elif kind == "Normalize":
             settings["similarity"] = "cosine"
         elif kind == "Transformer":
-            own = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+            path = folder / "sentence_bert_config.json"
+            own = read_json(path).get("max_seq_length") if path.is_file() else None
             length = own or min(positions, tokenizer_length(folder) or positions)
         else:
             raise DataError(f"{folder / 'modules.json'}: the module {kind} is not one that seed can apply")

@@ -5,6 +5,7 @@ All positives of a query are excluded, and passages whose text equals one of the
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,5 +131,8 @@ class ContrastiveBatches:
         pool, right = self.data.negatives[row], self.data.positives[row]
         if len(pool) >= self.hard:
             return rng.choice(pool, self.hard, replace=False).tolist()  # type: ignore[no-any-return]
-        others = rng.permutation(len(self.data.passages.tokens))[: self.hard + len(right)]
-        return [*pool.tolist(), *others[~np.isin(others, right)].tolist()][: self.hard]
+        numbers, found = self.data.passages.numbers, pool.tolist()
+        drawn = min(len(numbers), 4 * (self.hard + len(found) + len(right)))
+        others = map(int, rng.choice(len(numbers), drawn, replace=False))
+        allowed = (row for row in others if row not in found and numbers[row] not in numbers[right])
+        return [*found, *islice(allowed, self.hard - len(found))]

@@ -18,8 +18,9 @@ def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError("give either --corpus or --queries")
     if config.split and config.corpus:
         raise ConfigError("--split chooses queries; a corpus is encoded whole")
-    open_collection(config.corpus or str(config.queries), progress)
-    return {"model": model_folder(config.model), "collection": collection_folder(config.corpus or str(config.queries))}
+    name, source = ("collection", config.corpus) if config.corpus else ("queries", str(config.queries))
+    open_collection(source, progress)
+    return {"model": model_folder(config.model), name: collection_folder(source)}
 
 
 def run(config: EncodeConfig, stage: Stage) -> Outcome:

@@ -23,7 +23,7 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
     if config.baseline is not None and config.baseline not in named:
         raise ConfigError(f"--baseline {config.baseline}: no such run; there are {', '.join(named)}")
     read_judgements(config, progress)
-    runs = {f"runs.{name}": path for name, path in named.items()}
+    runs = {f"runs.{row}.{name}": path for row, (name, path) in enumerate(named.items())}
     return runs | {"qrels": collection_folder(config.qrels)}
 
 

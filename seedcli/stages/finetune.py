@@ -57,7 +57,7 @@ def chosen_settings(config: FinetuneConfig, encoder: Encoder) -> EncoderSettings
 
 
 def negatives_run(config: FinetuneConfig, stage: Stage) -> Run:
-    """The run that negatives come from: given, or mined here with BM25 and kept beside the model; without any, empty."""
+    """The run that negatives come from: given, or mined here with BM25 and kept beside the model."""
     if not config.negatives.hard:
         return run_of([])
     if "negatives" in stage.inputs:

@@ -19,7 +19,8 @@ def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
     if getattr(config, wanted) is None or getattr(config, other) is not None:
         raise ConfigError(f"--kind {config.kind} is built over --{wanted}, and takes no --{other}")
     if config.vectors is not None:
-        finished(Path(config.vectors), "encode")
+        if finished(Path(config.vectors), "encode").metrics["role"] != "passage":
+            raise ConfigError(f"--vectors {config.vectors}: holds query vectors; give those of a corpus")
         return {"vectors": Path(config.vectors)}
     open_collection(str(config.corpus), progress)
     return {"corpus": collection_folder(str(config.corpus))}

@@ -89,7 +89,8 @@ def answer(config: SearchConfig, progress: Progress) -> list[Hit]:
         indexes = [open_index(Path(folder)) for folder in config.index]
         questions = Questions([Query("question", str(config.question))])
         (ranking,) = search(config, indexes, questions, config.depth or ANSWERS, runtime, progress)
-        passages = texts_of(ranking.documents, indexes[0].corpus())
+        corpora = dict.fromkeys(index.corpus() for index in indexes)
+        passages = {id_: text for corpus in corpora for id_, text in texts_of(ranking.documents, corpus).items()}
         return [Hit(passages[id_], float(s)) for id_, s in zip(ranking.documents, ranking.scores, strict=True)]
 
 

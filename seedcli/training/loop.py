@@ -85,14 +85,15 @@ def train(
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             done = step + 1
-            if done % training.log_every == 0 or done == training.steps:
+            saves = done % training.save_every == 0 and done < training.steps
+            if done % training.log_every == 0 or done == training.steps or saves:  # nothing unseen is saved
                 rate = (done - start) / (time.monotonic() - began)
                 last = logged(objective, runtime.sum(sums), counts)
                 last |= {"gradient_norm": float(norm), "lr": optimizer.param_groups[0]["lr"]}
                 if log is not None:
                     log.write({"step": done, **last, "steps_per_second": rate})
                 refuse_divergence(last, done, folder)
-            if runtime.first and done % training.save_every == 0 and done < training.steps:
+            if runtime.first and saves:
                 save_checkpoint(folder / CHECKPOINT, state, done)
             advance(1)
     return last

@@ -58,5 +58,6 @@ def in_batch_nll(queries: Tensor, passages: Tensor, positives: Tensor, excluded:
 
     `excluded` [Q, P] leaves passages out that are no negatives of a query, such as its positive drawn a second time.
     """
-    scores = queries @ passages.T / temperature  # [Q, P]
+    with torch.autocast(queries.device.type, enabled=False):  # in the hundreds, bfloat16 knows whole numbers alone
+        scores = queries @ passages.T / temperature  # [Q, P]
     return F.cross_entropy(scores.masked_fill(excluded, float("-inf")), positives, reduction="sum")

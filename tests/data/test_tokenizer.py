@@ -1,0 +1,209 @@
+"""Text to ids and back: training that repeats itself, and text that never passes for a special token."""
+
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers, processors, trainers
+from tokenizers.implementations import BertWordPieceTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from seedcli.base.errors import DataError
+from seedcli.data.tokenizer import SPECIAL, Tokenizer, open_tokenizer, pretrained
+from seedcli.data.wordpiece import train_tokenizer
+
+ORDINARY = [
+    "The otter raises two blind cubs, and the heron eats frogs!",
+    "",
+    "Ünïcode straße 日本語 naïve e\u0301 co-operate; 3.14 (really?)",
+    "otter " * 100,
+]
+PIECES = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
+def in_roberta_frame(backend: Backend) -> Tokenizer:
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = dict(zip(("cls_token", "pad_token", "sep_token", "unk_token", "mask_token"), PIECES, strict=True))
+    return Tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, **names))
+
+
+@pytest.fixture(scope="module")
+def byte_pairs(texts: list[str]) -> Tokenizer:
+    """Built as RoBERTa's."""
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=PIECES, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(texts, trainer)
+    return in_roberta_frame(backend)
+
+
+@pytest.fixture(scope="module")
+def unigram(texts: list[str]) -> Tokenizer:
+    """Built as XLM-R's, whose special tokens are words of its model."""
+    backend = Backend(models.Unigram())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=PIECES, unk_token="<unk>", show_progress=False)
+    backend.train_from_iterator(texts, trainer)
+    return in_roberta_frame(backend)
+
+
+@pytest.fixture(params=["wordpiece", "byte_pairs", "unigram"])
+def tokenizer(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+def test_two_processes_train_the_same_tokenizer(tmp_path: Path, texts: list[str]) -> None:
+    (tmp_path / "text").write_text("\n".join(texts))
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from seedcli.data.wordpiece import train_tokenizer
+        text, out = map(Path, sys.argv[1:])
+        train_tokenizer(text.read_text().splitlines(), 400, True, 64).save(out)
+    """
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path / "text", tmp_path / name],
+            env=os.environ | {"PYTHONHASHSEED": name, "TOKENIZERS_PARALLELISM": parallel},
+        )
+        for name, parallel in [("1", "true"), ("2", "false")]
+    ]
+    assert [child.wait() for child in children] == [0, 0]
+    first, second = ((tmp_path / name / "tokenizer.json").read_bytes() for name in "12")
+    assert first == second
+    here = train_tokenizer(texts, 400, True, 64)
+    assert json.loads(first)["model"]["vocab"] == json.loads(here.backend.to_str())["model"]["vocab"]
+
+
+@pytest.mark.parametrize("size", [100, 150, 300, 1000])
+def test_a_vocabulary_has_at_most_the_size_asked_for(texts: list[str], size: int) -> None:
+    greek = [chr(0x3B1 + row) for row in range(60)]
+    many = [*texts, " ".join(greek), "".join(greek)]  # more characters than 100 entries hold
+    assert train_tokenizer(many, size, True, 64).size <= size
+    assert train_tokenizer(["a"], size, True, 64).size < 10
+
+
+def test_every_word_over_the_characters_of_the_text_is_known(texts: list[str]) -> None:
+    tokenizer = train_tokenizer([*texts, "λ 7 ab"], 400, True, 64)
+    unknown = tokenizer.pretrained.unk_token_id
+    seen = sorted(set("".join(texts).lower()) - set(" "))
+    for character in [*seen, "λ", "7"]:
+        for word in (character, f"a{character}", f"{character}a", f"e{character * 3}"):
+            assert unknown not in tokenizer.words([word])[0], word
+    assert tokenizer.words(["日"]) == [[unknown]]
+
+
+def test_no_entry_is_spent_on_marks_inside_words(texts: list[str]) -> None:
+    tokenizer = train_tokenizer([*texts, "日本 (a.b) it's"], 400, True, 64)
+    inner = [piece[2:] for piece in tokenizer.pretrained.get_vocab() if piece.startswith("##")]
+    assert inner
+    assert not [piece for piece in inner for c in piece if unicodedata.category(c).startswith("P") or c > "\u3000"]
+
+
+def test_words_are_parted_by_the_longest_pieces_with_marks_inside_alone(wordpiece: Tokenizer, texts: list[str]) -> None:
+    vocabulary = wordpiece.pretrained.get_vocab()
+    for word in sorted({word for text in texts for word in text.lower().replace(".", " ").replace(",", " ").split()}):
+        expected, rest = [], word
+        while rest:
+            mark = "##" if expected else ""
+            piece = next(rest[:end] for end in range(len(rest), 0, -1) if mark + rest[:end] in vocabulary)
+            expected.append(mark + piece)
+            rest = rest[len(piece) :]
+        assert wordpiece.pretrained.convert_ids_to_tokens(wordpiece.words([word])[0]) == expected
+
+
+def test_common_words_become_one_piece(wordpiece: Tokenizer) -> None:
+    assert [len(ids) for ids in wordpiece.words(["the", "The", "it", "most often"])] == [1, 1, 1, 2]
+
+
+def test_case_and_accents_stay_when_asked_for(texts: list[str]) -> None:
+    plain, cased = (train_tokenizer([*texts, "Élan élan"], 400, lowercase, 64) for lowercase in (True, False))
+    assert plain.words(["Élan"]) == plain.words(["elan"])
+    assert cased.words(["Élan"]) != cased.words(["élan"])
+    assert cased.pretrained.decode(cased.words(["Élan"])[0]) == "Élan"
+
+
+@pytest.mark.parametrize("length", [2, 3, 7, 12, 40, 500])
+def test_encode_is_what_the_library_gives(tmp_path: Path, tokenizer: Tokenizer, length: int) -> None:
+    tokenizer.save(tmp_path)
+    library = AutoTokenizer.from_pretrained(tmp_path)
+    expected = [library(text, truncation=True, max_length=length)["input_ids"] for text in ORDINARY]
+    assert [ids.tolist() for ids in tokenizer.encode(ORDINARY, length)] == expected
+    assert [ids.tolist() for ids in open_tokenizer(tmp_path).encode(ORDINARY, length)] == expected
+
+
+def test_encoding_a_stream_is_encoding_a_list(wordpiece: Tokenizer, texts: list[str]) -> None:
+    many = texts * 40  # more than are handed over at a time
+    assert len(many) > 2_000
+    streamed = [ids.tolist() for ids in wordpiece.encode_stream(iter(many), 16)]
+    assert streamed == [ids.tolist() for ids in wordpiece.encode(texts, 16)] * 40
+
+
+def test_text_never_passes_for_a_special_token(tokenizer: Tokenizer) -> None:
+    special = set(tokenizer.special_ids) - {tokenizer.pretrained.unk_token_id}
+    assert len(special) == 4
+    names = tokenizer.pretrained.all_special_tokens
+    for text in [*names, *(f"the {name} otter{name}" for name in names), "".join(names), " ".join(names)]:
+        assert not special & set(tokenizer.words([text])[0]), text
+        ids = tokenizer.encode([text], 64)[0].tolist()
+        assert [place for place, id_ in enumerate(ids) if id_ in special] == [0, len(ids) - 1]
+
+
+def test_ids_are_kept_in_the_smallest_type_that_holds_them(wordpiece: Tokenizer) -> None:
+    assert wordpiece.encode(["a"], 8)[0].dtype == "uint16"
+    big = {**{token: row for row, token in enumerate(SPECIAL)}, **{f"w{row}": row for row in range(5, 70_000)}}
+    backend = Backend(models.WordPiece(big, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert Tokenizer(pretrained(backend, 64)).encode(["w69999"], 8)[0].tolist() == [69_999]
+
+
+def test_a_vocabulary_file_is_read_as_berts(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    lines = [*SPECIAL, "the", "ot", "##ter", "\u2028", "\x85", "!", "elan"]  # BERT's multilingual one has such lines
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    tokenizer = open_tokenizer(path)
+    assert tokenizer.size == len(lines)
+    library = BertWordPieceTokenizer({line: row for row, line in enumerate(lines)}, lowercase=True)
+    for text in ["The otter!", "Élan ter", "the\u2028otter"]:
+        assert tokenizer.encode([text], 64)[0].tolist() == library.encode(text).ids
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[PAD]\n[UNK]\nthe\n", r"vocab\.txt: not a WordPiece vocabulary; it lacks \[CLS\], \[SEP\], \[MASK\]"),
+        (b"", r"vocab\.txt: not a WordPiece vocabulary"),
+        ("[PAD]\nfröhlich\n".encode("latin-1"), r"vocab\.txt: not UTF-8 text"),
+    ],
+)
+def test_what_is_no_vocabulary_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "vocab.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        open_tokenizer(tmp_path / "vocab.txt")
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"added_tokens": [], "model": {"type": "Nothing"}}'])
+def test_a_broken_tokenizer_file_is_refused(tmp_path: Path, wordpiece: Tokenizer, content: str) -> None:
+    wordpiece.save(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(DataError, match=f"{tmp_path}: can't be opened as a tokenizer"):
+        open_tokenizer(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no tokenizer in it"):
+        open_tokenizer(tmp_path)
+
+
+def test_a_text_without_words_trains_nothing() -> None:
+    with pytest.raises(DataError, match="the text is empty"):
+        train_tokenizer(["", " \n"], 100, True, 64)

@@ -1,0 +1,147 @@
+"""Exact search against a plain double loop, and the same to the bit however the work is cut."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seedcli.base.progress import Silent
+from seedcli.retrieval import exact
+from seedcli.retrieval.runs import Ranking
+from seedcli.retrieval.vectors import open_shards, shard_path, write_shard
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def folder_of(folder: Path, ids: list[str], vectors: Floats, size: int) -> Path:
+    for number, begin in enumerate(range(0, len(ids), size)):
+        write_shard(shard_path(folder, number), ids[begin : begin + size], vectors[begin : begin + size])
+    return folder
+
+
+def found(folder: Path, queries: Floats, depth: int) -> list[Ranking]:
+    names = [f"q{row}" for row in range(len(queries))]
+    return list(exact.search(names, queries, open_shards(folder), depth, CPU, Silent()))
+
+
+def brute_force(ids: list[str], vectors: Floats, queries: Floats, depth: int) -> list[list[tuple[str, float]]]:
+    """Every score in float64, sorted as Python sorts: by float32 score, then by the id's bytes, both descending."""
+    rankings = []
+    for query in queries.astype(np.float64):
+        rows = zip(vectors.astype(np.float64), ids, strict=True)
+        scored = [(float(np.float32(vector @ query)), id_.encode()) for vector, id_ in rows]
+        rankings.append([(id_.decode(), score) for score, id_ in sorted(scored, reverse=True)[:depth]])
+    return rankings
+
+
+def pairs(rankings: list[Ranking]) -> list[list[tuple[str, float]]]:
+    return [list(zip(ranking.documents, ranking.scores.tolist(), strict=True)) for ranking in rankings]
+
+
+def ordinary() -> tuple[list[str], Floats, Floats]:
+    """Vectors of all directions, some of them twice, and some that tie with their mirror image; ids of any kind."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(150, 12)).astype(np.float32)
+    vectors[40:60] = vectors[20:40]
+    vectors[60:80] = vectors[0]
+    vectors[80:100] = rng.integers(-1, 2, (20, 12))
+    queries = rng.normal(size=(7, 12)).astype(np.float32)
+    queries[3] = 0
+    queries[4] = rng.integers(-1, 2, 12)
+    names = [f"{'日é zZ'[row % 5]}{row // 2:d}{'x' * (row % 2)}" for row in rng.permutation(150)]
+    return names, vectors, queries
+
+
+def treacherous() -> tuple[list[str], Floats, Floats]:
+    """Great whole numbers that cancel out and leave small ones: float32 loses these on the way, float64 is exact."""
+    rng = np.random.default_rng(1)
+    half = rng.integers(1, 30_000, (120, 12))
+    great = rng.permuted(np.concatenate([half, -half], axis=1), axis=1)
+    vectors = np.concatenate([great, rng.integers(0, 400, (120, 1))], axis=1)
+    queries = np.array([[factor] * 24 + [1] for factor in (30_011, 29_989, 20_011, 10_007, 1)])
+    return [f"d{row}" for row in range(120)], vectors.astype(np.float32), queries.astype(np.float32)
+
+
+@pytest.mark.parametrize("depth", [1, 10, 33, 149, 150, 400])
+def test_search_finds_what_a_double_loop_finds(tmp_path: Path, depth: int) -> None:
+    ids, vectors, queries = ordinary()
+    rankings = found(folder_of(tmp_path, ids, vectors, 60), queries, depth)
+    assert [ranking.query for ranking in rankings] == [f"q{row}" for row in range(7)]
+    assert pairs(rankings) == brute_force(ids, vectors, queries, depth)
+    assert all(ranking.scores.dtype == np.float32 for ranking in rankings)
+
+
+@pytest.mark.parametrize("spare", [0, 1, 32])
+def test_search_is_right_where_float32_is_wrong(tmp_path: Path, spare: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, vectors, queries = treacherous()
+    expected = brute_force(ids, vectors, queries, 10)
+    scores = torch.from_numpy(queries) @ torch.from_numpy(vectors).T
+    fast = [{ids[row] for row in rows} for rows in scores.topk(10 + spare).indices.tolist()]
+    best = [{id_ for id_, _ in ranking} for ranking in expected]
+    assert sum(not one <= other for one, other in zip(best, fast, strict=True)) >= 2, "float32 alone is right"
+    monkeypatch.setattr(exact, "SPARE", spare)
+    assert pairs(found(folder_of(tmp_path, ids, vectors, 50), queries, 10)) == expected
+
+
+@pytest.mark.parametrize("made", [ordinary, treacherous])
+def test_results_do_not_depend_on_how_work_is_cut(tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, vectors, queries = made()
+    folders = {size: folder_of(tmp_path / str(size), ids, vectors, size) for size in (7, 64, 1000)}
+    expected = pairs(found(folders[1000], queries, 10))
+    assert expected == brute_force(ids, vectors, queries, 10)
+    for size, block, batch, threads, spare in product(folders, (5, 64, 1 << 16), (1, 3, 1024), (1, 2), (0, 32)):
+        torch.set_num_threads(threads)
+        for name, value in {"BLOCK": block, "QUERIES": batch, "SPARE": spare}.items():
+            monkeypatch.setattr(exact, name, value)
+        assert pairs(found(folders[size], queries, 10)) == expected
+
+
+def test_ties_at_the_last_place_go_to_the_greatest_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred equal vectors: the fast pass may keep any few of them, so all must be looked at."""
+    monkeypatch.setattr(exact, "SPARE", 0)
+    ids = [f"d{row}" for row in range(100)]
+    vectors = np.ones((100, 4), np.float32)
+    (ranking,) = found(folder_of(tmp_path, ids, vectors, 30), np.ones((1, 4), np.float32), 3)
+    assert ranking.documents == ["d99", "d98", "d97"]
+    assert ranking.scores.tolist() == [4, 4, 4]
+
+
+def test_wide_vectors_agree_with_float64(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(300, 769)).astype(np.float32)
+    queries = rng.normal(size=(3, 769)).astype(np.float32)
+    ids = [f"d{row}" for row in range(300)]
+    for ranking, expected in zip(
+        found(folder_of(tmp_path, ids, vectors, 128), queries, 50), brute_force(ids, vectors, queries, 50), strict=True
+    ):
+        assert list(ranking.documents) == [id_ for id_, _ in expected]
+        np.testing.assert_allclose(ranking.scores, [score for _, score in expected], rtol=1e-6)
+
+
+def test_the_error_bound_holds_for_float32_sums() -> None:
+    rng = np.random.default_rng(3)
+    for width in (1, 3, 64, 768):
+        vectors = (rng.normal(size=(500, width)) * 10.0 ** rng.integers(-3, 4, (500, 1))).astype(np.float32)
+        query = rng.normal(size=width).astype(np.float32)
+        fast = (torch.from_numpy(vectors) @ torch.from_numpy(query)).numpy().astype(np.float64)
+        slow = vectors.astype(np.float64) @ query.astype(np.float64)
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        for error, norm in zip(np.abs(fast - slow), norms, strict=True):
+            assert error <= exact.error_bound(query, norm) / 2
+
+
+def test_no_queries_find_nothing(tmp_path: Path) -> None:
+    ids, vectors, queries = ordinary()
+    assert found(folder_of(tmp_path, ids, vectors, 60), queries[:0], 10) == []

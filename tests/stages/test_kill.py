@@ -1,0 +1,105 @@
+"""kill -9 in the middle of a stage, then the same command: the bytes of a run that nothing interrupted."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from seedcli.base.manifest import read_manifest
+
+pytestmark = pytest.mark.slow
+SEED = Path(sys.executable).with_name("seed")
+TRAINING = {"optimize.batch_size": 8, "optimize.warmup": 2, "saving.save_every": 3, "saving.log_every": 2}
+
+
+def command(verb: str, options: dict[str, Any]) -> list[str]:
+    return [str(SEED), verb, *(part for key, value in options.items() for part in ("--set", f"{key}={value}"))]
+
+
+def killed(verb: str, options: dict[str, Any], sign: str) -> bool:
+    """Start a command and kill it as soon as `sign` is in its folder; False when it ended before that."""
+    with subprocess.Popen(command(verb, options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while not (options["out"] / sign).exists() and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+        _, errors = process.communicate()
+    assert process.returncode in {0, -signal.SIGKILL}, errors.decode()
+    manifest = read_manifest(options["out"])
+    return manifest is not None and manifest.status == "running"
+
+
+def interrupted(
+    verb: str, options: dict[str, Any], sign: str, longer: Callable[[int], dict[str, Any]]
+) -> dict[str, Any]:
+    """Leave an unfinished folder: the options of the command that was killed in it, made longer until that succeeds."""
+    for attempt in range(1, 5):
+        given = options | longer(attempt) | {"out": options["out"].with_name(f"killed-{attempt}")}
+        if killed(verb, given, sign):
+            return given
+    pytest.fail(f"seed {verb} always ended before it could be killed")
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    records = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [{key: value for key, value in record.items() if key != "steps_per_second"} for record in records]
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_killed_training_goes_on_to_the_same_bytes(verb, chain, tmp_path, perform):
+    options: dict[str, Any] = {"out": tmp_path / "out", "machine.threads": 1, **TRAINING}
+    if verb == "pretrain":
+        options |= {"text": chain.beir, "words.tokenizer": chain.encoder, "words.length": 32, "model.size": "tiny"}
+    else:
+        negatives = chain.retriever / "bm25.trec"
+        options |= {"model": chain.encoder, "data": chain.beir, "negatives.negatives": negatives}
+    given = interrupted(verb, options, "checkpoint.safetensors", lambda attempt: {"optimize.steps": 20 * 2**attempt})
+    with safe_open(given["out"] / "checkpoint.safetensors", framework="np") as file:
+        assert 0 < json.loads(file.metadata()["training"])["step"] < given["optimize.steps"]
+    if verb == "pretrain":
+        done = subprocess.run(command(verb, given), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    else:
+        perform(verb, **given)
+    perform(verb, **{**given, "out": tmp_path / "whole"})
+    assert (given["out"] / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert losses(given["out"]) == losses(tmp_path / "whole")
+    assert sorted(path.name for path in given["out"].iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole").iterdir()
+    )
+
+
+def test_killed_encoding_goes_on_to_the_same_bytes(chain, tmp_path, perform, listing):
+    options = {"out": tmp_path / "out", "machine.threads": 1, "model": chain.retriever}
+    shards = 60
+
+    def longer(attempt: int) -> dict[str, Any]:
+        """The collection, again and again."""
+        folder = tmp_path / f"longer-{attempt}"
+        folder.mkdir()
+        records = [json.loads(line) for line in (chain.beir / "corpus.jsonl").read_text().splitlines()]
+        rows = [{**record, "_id": f"{record['_id']}-{copy}"} for copy in range(4**attempt) for record in records]
+        (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return {"corpus": folder, "shard_size": len(rows) // shards}
+
+    given = interrupted("encode", options, "vectors-00000.safetensors", longer)
+    before = listing(given["out"])
+    made = [name for name in before if name.startswith("vectors-")]
+    assert 0 < len(made) < shards
+    perform("encode", **given)
+    after = listing(given["out"])
+    assert all(after[name] == before[name] for name in made)
+    perform("encode", **{**given, "out": tmp_path / "whole"})
+    whole = listing(tmp_path / "whole")
+    assert after.keys() == whole.keys()
+    shards_of = [
+        {name: sum_ for name, sum_ in files.items() if name.startswith("vectors-")} for files in (after, whole)
+    ]
+    assert shards_of[0] == shards_of[1]
+    assert len(shards_of[1]) == shards

@@ -1,0 +1,128 @@
+"""Checkpoints, and the optimiser and schedule that they keep."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from seedcli.base.errors import DataError
+from seedcli.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from seedcli.training.optimizers import adamw, linear_schedule
+
+
+def state(seed: int, width: int = 6) -> TrainingState:
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.Linear(4, width), nn.LayerNorm(width), nn.Linear(width, 2))
+    return TrainingState(module, adamw(module, 0.01, (0.9, 0.98), 1e-6, 0.1), torch.amp.GradScaler("cpu"))
+
+
+def train(training: TrainingState, steps: range) -> None:
+    for step in steps:
+        inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        training.module(inputs).square().sum().backward()
+        training.optimizer.step()
+        training.optimizer.zero_grad()
+
+
+def weights(training: TrainingState) -> list[torch.Tensor]:
+    return [parameter.detach() for parameter in training.module.parameters()]
+
+
+def test_training_goes_on_from_a_checkpoint_to_the_bit(tmp_path: Path) -> None:
+    straight, first, second = state(0), state(0), state(1)
+    train(straight, range(7))
+    train(first, range(4))
+    first.scaler.load_state_dict(first.scaler.state_dict() | {"scale": 128.0})
+    save_checkpoint(tmp_path / "checkpoint.safetensors", first, 4)
+    assert load_checkpoint(tmp_path / "checkpoint.safetensors", second) == 4
+    assert second.scaler.state_dict() == first.scaler.state_dict()
+    for one, other in zip(first.module.parameters(), second.module.parameters(), strict=True):
+        held, given = first.optimizer.state[one], second.optimizer.state[other]
+        assert held.keys() == given.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert all(torch.equal(held[key], given[key]) and held[key].dtype == given[key].dtype for key in held)
+    train(second, range(4, 7))
+    assert all(torch.equal(one, other) for one, other in zip(weights(straight), weights(second), strict=True))
+
+
+def test_a_checkpoint_before_the_first_step_holds_no_moments(tmp_path: Path) -> None:
+    first, second = state(0), state(1)
+    save_checkpoint(tmp_path / "checkpoint.safetensors", first, 0)
+    assert load_checkpoint(tmp_path / "checkpoint.safetensors", second) == 0
+    for training in (first, second):
+        train(training, range(3))
+    assert all(torch.equal(one, other) for one, other in zip(weights(first), weights(second), strict=True))
+
+
+def test_without_a_checkpoint_nothing_changes(tmp_path: Path) -> None:
+    training = state(0)
+    before = [weight.clone() for weight in weights(training)]
+    assert load_checkpoint(tmp_path / "checkpoint.safetensors", training) == 0
+    assert all(torch.equal(one, other) for one, other in zip(weights(training), before, strict=True))
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, 900, -1])
+def test_a_truncated_checkpoint_is_told_by_name(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    training = state(0)
+    train(training, range(2))
+    save_checkpoint(path, training, 2)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"checkpoint\.safetensors: not a checkpoint of this model .*; remove it"):
+        load_checkpoint(path, state(1))
+
+
+def test_a_checkpoint_of_another_model_is_told_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, state(0), 2)
+    with pytest.raises(DataError, match=r"checkpoint\.safetensors: not a checkpoint of this model"):
+        load_checkpoint(path, state(0, width=5))
+    from safetensors.torch import save_file
+
+    save_file({"weight/0.weight": torch.zeros(2)}, path)
+    with pytest.raises(DataError, match=r"checkpoint\.safetensors: not a checkpoint of this model"):
+        load_checkpoint(path, state(0))
+
+
+def test_a_checkpoint_takes_the_place_of_the_last_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    training = state(0)
+    save_checkpoint(path, training, 1)
+    train(training, range(1))
+    save_checkpoint(path, training, 2)
+    assert load_checkpoint(path, state(1)) == 2
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_decay_is_for_matrices_alone() -> None:
+    """Without a gradient's push, a step of AdamW leaves w (1 - lr * decay) of a matrix and all of a vector."""
+    training = state(0)
+    before = [weight.clone() for weight in weights(training)]
+    for parameter in training.module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    training.optimizer.step()
+    for weight, old in zip(weights(training), before, strict=True):
+        kept = 1 - 0.01 * 0.1 if old.ndim > 1 else 1.0
+        torch.testing.assert_close(weight, old * kept, rtol=1e-6, atol=0)
+
+
+def test_every_trained_parameter_is_optimised_once_and_frozen_ones_are_not() -> None:
+    module = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5, bias=False))
+    module[1].weight = module[0].weight
+    frozen = nn.Linear(2, 2).requires_grad_(False)
+    optimizer = adamw(nn.ModuleList([module, frozen]), 0.1, (0.9, 0.999), 1e-8, 0.0)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "shares"),
+    [
+        (0, 4, [1, 0.75, 0.5, 0.25]),
+        (2, 6, [0.5, 1, 1, 0.75, 0.5, 0.25]),
+        (4, 4, [0.25, 0.5, 0.75, 1]),
+        (10, 3, [0.1, 0.2, 0.3]),
+    ],
+)
+def test_the_rate_goes_up_then_down_to_nothing(warmup: int, steps: int, shares: list[float]) -> None:
+    assert [linear_schedule(step, warmup, steps) for step in range(steps)] == pytest.approx(shares)
+    assert linear_schedule(max(steps, warmup), warmup, steps) == 0
