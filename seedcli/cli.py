@@ -2,6 +2,8 @@
 
 import errno
 import inspect
+import os
+import re
 import time
 import typing
 from collections.abc import Iterator, Mapping
@@ -51,16 +53,22 @@ def mistakes() -> Iterator[None]:
     except SeedError as error:
         console.fail(str(error))
         raise typer.Exit(2) from None
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
-            raise
-        console.fail(
-            f"{error.filename or 'writing'}: {error.strerror}; nothing finished is lost, repeat the command to go on"
-        )
-        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         console.fail("interrupted; repeat the command to go on")
         raise typer.Exit(130) from None
+    except Exception as error:
+        number = system_error(error)
+        if number not in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG}:
+            raise
+        place = getattr(error, "filename", None) or "writing"
+        console.fail(f"{place}: {os.strerror(number)}; nothing finished is lost, repeat the command to go on")
+        raise typer.Exit(2) from None
+
+
+def system_error(error: Exception) -> int:
+    """The system's number of an error, 0 for others. Libraries in Rust (safetensors) tell it in their message alone."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return (isinstance(error, OSError) and error.errno) or (int(found[1]) if found else 0)
 
 
 def add_verb(verb: str, config: type) -> None:

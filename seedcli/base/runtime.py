@@ -114,7 +114,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        total = gradients[0].contiguous()
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         begin = sum(ctx.sizes[: dist.get_rank()])
         return total[begin : begin + ctx.sizes[dist.get_rank()]], None

@@ -151,7 +151,16 @@ def read_settings(folder: Path, config: PreTrainedConfig) -> EncoderSettings:
     length = min(positions, 512)
     if not (folder / "modules.json").is_file():
         return EncoderSettings(query_length=min(64, length), passage_length=length)
+    try:
+        return _sentence_transformers_settings(folder, positions)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / 'modules.json'}: not a folder of sentence-transformers ({error!r})") from None
+
+
+def _sentence_transformers_settings(folder: Path, positions: int) -> EncoderSettings:
+    """Settings from the files of either generation. Raises DataError for what can't be done the same way here."""
     settings: dict[str, Any] = {}
+    length = positions
     for module in read_json(folder / "modules.json"):
         kind = str(module["type"]).rsplit(".", 1)[-1]
         place = folder / str(module["path"])
@@ -162,12 +171,34 @@ def read_settings(folder: Path, config: PreTrainedConfig) -> EncoderSettings:
         elif kind == "Normalize":
             settings["similarity"] = "cosine"
         elif kind == "Transformer":
-            path = folder / "sentence_bert_config.json"
-            own = read_json(path).get("max_seq_length") if path.is_file() else None
-            length = own or min(positions, tokenizer_length(folder) or positions)
+            own = _optional_json(folder / "sentence_bert_config.json")
+            if own.get("do_lower_case"):
+                raise DataError(f"{folder}: lower-cases outside its tokenizer, which seed does not")
+            length = own.get("max_seq_length") or min(positions, tokenizer_length(folder) or positions)
         else:
             raise DataError(f"{folder / 'modules.json'}: the module {kind} is not one that seed can apply")
-    return EncoderSettings(query_length=length, passage_length=length, **settings)
+    whole = _optional_json(folder / "config_sentence_transformers.json")
+    if whole.get("similarity_fn_name") == "cosine":
+        settings["similarity"] = "cosine"
+    prompts = whole.get("prompts") or {}
+    return EncoderSettings(
+        query_length=length,
+        passage_length=length,
+        query_template=_literal(prompts.get("query") or "") + "{text}",
+        passage_template=_literal(prompts.get("document") or prompts.get("passage") or "") + "{title} {text}",
+        **settings,
+    )
+
+
+def _literal(prompt: str) -> str:
+    """A prompt as the beginning of a template. Raises DataError when it would read as a field."""
+    if "{" in prompt:
+        raise DataError(f"the prompt {prompt!r} holds a brace, which a template would take for a field")
+    return prompt
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.is_file() else {}
 
 
 def longest_input(config: PreTrainedConfig) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from seedcli import __version__
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import cache_folder, made_whole
 from seedcli.base.manifest import digest
@@ -71,7 +72,10 @@ def choose_tokenizer(config: PretrainConfig, stage: Stage) -> Tokenizer:
     if config.words.tokenizer != "train":
         return open_tokenizer(Path(stage.inputs["init" if config.model.init is not None else "tokenizer"].path))
     words = config.words
-    kept = cache_folder() / f"tokenizer-{digest([texts(stage), words.vocabulary, words.lowercase, words.field])[:16]}"
+    kept = (
+        cache_folder()
+        / f"tokenizer-{digest([__version__, texts(stage), words.vocabulary, words.lowercase, words.field])[:16]}"
+    )
     if stage.runtime.first and not kept.is_dir():
         with stage.progress.track("tokenizer", None, "lines") as advance, made_whole(kept) as aside:
             lines = (line for document in read_documents(text_paths(stage), words.field) for line in document)
@@ -83,7 +87,7 @@ def choose_tokenizer(config: PretrainConfig, stage: Stage) -> Tokenizer:
 def blocks_of(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> Ragged:
     """The text as blocks, kept in the cache by text, tokenizer and length."""
     words = config.words
-    key = digest([texts(stage), tokenizer.backend.to_str(), words.length, words.pack, words.field])[:16]
+    key = digest([__version__, texts(stage), tokenizer.backend.to_str(), words.length, words.pack, words.field])[:16]
     kept = cache_folder() / f"blocks-{key}"
     if stage.runtime.first:
         documents = read_documents(text_paths(stage), words.field)

@@ -63,6 +63,10 @@ def train(
     scaler = runtime.scaler()
     state = TrainingState(objective, optimizer, scaler)
     start = load_checkpoint(folder / CHECKPOINT, state)
+    if int(runtime.sum(torch.tensor(start, device=runtime.device))) != start * runtime.world:
+        raise SeedError(
+            f"{folder / CHECKPOINT}: not seen by every process; --out must be a folder that all of them share"
+        )
     log = Log(folder / "log.jsonl", start) if runtime.first else None
     module = runtime.parallel(objective)
     module.train()
@@ -90,9 +94,9 @@ def train(
                 rate = (done - start) / (time.monotonic() - began)
                 last = logged(objective, runtime.sum(sums), counts)
                 last |= {"gradient_norm": float(norm), "lr": optimizer.param_groups[0]["lr"]}
+                refuse_divergence(last, done, folder, scaled=scaler.is_enabled())
                 if log is not None:
                     log.write({"step": done, **last, "steps_per_second": rate})
-                refuse_divergence(last, done, folder)
             if runtime.first and saves:
                 save_checkpoint(folder / CHECKPOINT, state, done)
             advance(1)
@@ -130,11 +134,13 @@ def logged(objective: nn.Module, sums: Tensor, counts: Tensor) -> dict[str, floa
     return {"loss": sum(means)} | dict(zip(objective.terms, means, strict=True))  # type: ignore[arg-type]
 
 
-def refuse_divergence(values: dict[str, float], step: int, folder: Path) -> None:
-    if not np.isfinite(values["loss"]):
+def refuse_divergence(values: dict[str, float], step: int, folder: Path, scaled: bool) -> None:
+    """Raises SeedError when training broke down; under a loss scaler, a step of infinite gradient is only skipped."""
+    loss, norm = values["loss"], values["gradient_norm"]
+    if not np.isfinite(loss) or not (scaled or np.isfinite(norm)):
         raise SeedError(
-            f"{folder}: the loss became {values['loss']} by step {step}; lower --lr or raise --warmup. "
-            "The last checkpoint is kept"
+            f"{folder}: the loss became {loss} by step {step}; lower --lr or raise --warmup "
+            f"(gradient norm {norm:.3g}). The last checkpoint is kept"
         )
 
 
@@ -150,4 +156,4 @@ class Log:
 
     def write(self, record: dict[str, float]) -> None:
         with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps({k: v if np.isfinite(v) else None for k, v in record.items()}) + "\n")

@@ -47,6 +47,11 @@ def test_steps_pass_every_row_once_an_epoch(total: int, size: int) -> None:
     assert {row for _, row in drawn} == set(range(total))
 
 
+def test_every_epoch_passes_in_an_order_of_its_own() -> None:
+    orders = {tuple(row for _, row in global_batch(20, 20, epoch, seed)) for epoch in range(6) for seed in range(2)}
+    assert len(orders) == 12
+
+
 def blocks() -> Ragged:
     rng = np.random.default_rng(0)
     return Ragged.of([[2, *rng.integers(5, 100, rng.integers(2, 20)), 3] for _ in range(30)], np.uint16)

@@ -158,6 +158,11 @@ def test_text_never_passes_for_a_special_token(tokenizer: Tokenizer) -> None:
         assert [place for place, id_ in enumerate(ids) if id_ in special] == [0, len(ids) - 1]
 
 
+def test_the_name_of_a_special_token_is_read_as_the_words_it_is_of(texts: list[str]) -> None:
+    tokenizer = train_tokenizer([*texts, "[mask] [sep]"], 300, True, 64)
+    assert tokenizer.words(["the [MASK] eats[SEP]"]) == tokenizer.words(["the [ mask ] eats [ sep ]"])
+
+
 def test_ids_are_kept_in_the_smallest_type_that_holds_them(wordpiece: Tokenizer) -> None:
     assert wordpiece.encode(["a"], 8)[0].dtype == "uint16"
     big = {**{token: row for row, token in enumerate(SPECIAL)}, **{f"w{row}": row for row in range(5, 70_000)}}
