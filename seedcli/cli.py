@@ -153,7 +153,7 @@ def run(
 ) -> None:
     """Run the stages of a recipe in order; what is done stays, what was interrupted goes on.
 
-    A stage is made anew when its options or inputs have changed; its old folder is moved to replaced/, never lost.
+    A stage is made anew when its options or inputs have changed; its old folder is kept as NAME.old-1.
     Ends with the table of the last evaluation.
     """
     from seedcli import console

@@ -171,7 +171,14 @@ def print_plain(text: str) -> None:
 
 def verdicts(rows: Sequence[tuple[str, str, str, str]]) -> None:
     """The plan of a recipe: stage, verb, what is to be done, why."""
-    words = {"done": "done", "new": "run", "resume": "go on", "remake": "make anew", "waits": "make anew if changed"}
+    words = {
+        "done": "done",
+        "new": "run",
+        "resume": "go on",
+        "remake": "make anew",
+        "waits": "make anew if changed",
+        "blocked": "stop",
+    }
     table = Table(header_style="bold", box=None, pad_edge=False)
     for heading in ("stage", "verb", "would", "why"):
         table.add_column(heading, overflow="fold")

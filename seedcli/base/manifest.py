@@ -191,7 +191,7 @@ def open_folder(path: Path, verb: str, config: Any, inputs: Mapping[str, Input],
         path.mkdir(parents=True, exist_ok=True)
     except NotADirectoryError:
         raise FolderError(f"{path}: can't be made inside a file; name another folder with --out") from None
-    with _alone(path):
+    with alone(path):
         if lost:
             _clear(path)
         check_folder(path, verb, config, plan)  # again: another process may have come first
@@ -293,7 +293,7 @@ def _clear(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -50,7 +50,9 @@ class Optimize:
     ] = 128  # fmt: skip
     temperature: Annotated[float, Gt(0), Doc("What scores are divided by; about 0.05 for cosine.")] = 1.0
     lr: Annotated[float, Gt(0), Doc("Peak rate of AdamW; it falls linearly to zero.")] = 2e-5
-    warmup: Annotated[int, Ge(0), Doc("Steps in which the rate rises to its peak.")] = 1_237
+    warmup: Annotated[
+        int | None, Ge(0), Doc("Steps in which the rate rises; left out: a tenth of all, at most DPR's 1,237.")
+    ] = None
     clip: Annotated[float, Gt(0), Doc("Largest norm of the gradient.")] = 2.0
     weight_decay: Annotated[float, Ge(0), Doc("Decoupled decay of matrices."), RARE] = 0.0
     beta1: Annotated[float, Ge(0), Le(1), Doc("AdamW: decay of the first moment."), RARE] = 0.9

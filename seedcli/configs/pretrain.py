@@ -57,7 +57,9 @@ class Optimize:
     batch_size: Annotated[int, Ge(1), Doc("Blocks a step, over all processes.")] = 256
     micro_batch: Annotated[int, Ge(1), Doc("Blocks that a process computes at a time; gradients add up.")] = 32
     lr: Annotated[float, Gt(0), Doc("Peak rate of AdamW; it falls linearly to zero.")] = 1e-4
-    warmup: Annotated[int, Ge(0), Doc("Steps in which the rate rises to its peak.")] = 10_000
+    warmup: Annotated[
+        int | None, Ge(0), Doc("Steps in which the rate rises; left out: a tenth of all, at most the paper's 10,000.")
+    ] = None
     clip: Annotated[float, Gt(0), Doc("Largest norm of the gradient.")] = 1.0
     weight_decay: Annotated[float, Ge(0), Doc("Decoupled decay of matrices."), RARE] = 0.01
     beta1: Annotated[float, Ge(0), Le(1), Doc("AdamW: decay of the first moment."), RARE] = 0.9

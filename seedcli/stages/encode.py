@@ -18,7 +18,7 @@ def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError("give either --corpus or --queries")
     if config.split and config.corpus:
         raise ConfigError("--split chooses queries; a corpus is encoded whole")
-    name, source = ("collection", config.corpus) if config.corpus else ("queries", str(config.queries))
+    name, source = ("collection", config.corpus) if config.corpus is not None else ("queries", str(config.queries))
     open_collection(source, progress)
     return {"model": model_folder(config.model), name: collection_folder(source)}
 

@@ -21,7 +21,7 @@ from seedcli.stages.stage import Outcome, Stage
 from seedcli.training.checkpoint import CHECKPOINT
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import ContrastiveObjective
-from seedcli.training.optimizers import adamw
+from seedcli.training.optimizers import adamw, warmup_steps
 
 
 def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
@@ -103,7 +103,7 @@ def train_encoder(
     objective = ContrastiveObjective(encoder, options.temperature).to(runtime.device)
     optimizer = adamw(objective, options.lr, (options.beta1, options.beta2), options.eps, options.weight_decay)
     training = Training(
-        steps, min(options.warmup, steps), options.lr, options.clip, options.seed,
+        steps, warmup_steps(options.warmup, steps, 1_237), options.lr, options.clip, options.seed,
         config.saving.log_every, config.saving.save_every, "fine-tune",
     )  # fmt: skip
     return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress)

@@ -32,7 +32,7 @@ from seedcli.stages.stage import Outcome, Stage
 from seedcli.training.checkpoint import CHECKPOINT
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import PretrainingObjective
-from seedcli.training.optimizers import adamw
+from seedcli.training.optimizers import adamw, warmup_steps
 
 
 def inputs(config: PretrainConfig, progress: Progress) -> dict[str, Path]:
@@ -142,7 +142,7 @@ def train_model(
     objective = PretrainingObjective(model).to(runtime.device)
     optimizer = adamw(objective, options.lr, (options.beta1, options.beta2), options.eps, options.weight_decay)
     training = Training(
-        options.steps, options.warmup, options.lr, options.clip, options.seed,
+        options.steps, warmup_steps(options.warmup, options.steps, 10_000), options.lr, options.clip, options.seed,
         config.saving.log_every, config.saving.save_every, "pre-train",
     )  # fmt: skip
     return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress)

@@ -1,6 +1,7 @@
 """seed run: the stages of one recipe in order, each into its own folder; done ones are left as they are."""
 
 import importlib
+import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from seedcli.base.config import resolve
 from seedcli.base.errors import ConfigError, SeedError
-from seedcli.base.manifest import Manifest, changed_output, differences, plan_of, read_manifest
+from seedcli.base.manifest import Manifest, alone, changed_output, differences, plan_of, read_manifest
 from seedcli.base.progress import Progress
 from seedcli.configs import VERBS
 from seedcli.stages.stage import identified, perform
@@ -32,7 +33,7 @@ class Step:
 class Verdict(NamedTuple):
     """What is to be done with a stage, and why."""
 
-    state: Literal["done", "new", "resume", "remake", "waits"]
+    state: Literal["done", "new", "resume", "remake", "waits", "blocked"]
     reason: str
 
 
@@ -41,30 +42,31 @@ def read_steps(recipe: Mapping[str, Any], out: Path | None, assignments: Mapping
 
     In any value, ${NAME} stands for the folder of an earlier stage, or else for an environment variable.
     """
-    if unknown := sorted(recipe.keys() - KEYS):
+    if unknown := sorted(map(str, recipe.keys() - KEYS)):
         raise ConfigError(f"{where}: no key {unknown[0]}; a recipe of stages has {', '.join(sorted(KEYS))}")
     stages = recipe.get("stages")
     if not isinstance(stages, dict) or not stages:
         raise ConfigError(f"{where}: no stages; expected 'stages:' with a mapping of names to options")
     root = out or Path(str(recipe.get("out", Path(where).stem)))
-    if unknown := [key for key in assignments if key.split(".")[0] not in stages]:
-        raise ConfigError(f"--set {unknown[0]}: expected STAGE.KEY=VALUE; the stages are {', '.join(stages)}")
+    if unknown := [key for key in assignments if key.split(".")[0] not in map(str, stages)]:
+        raise ConfigError(f"--set {unknown[0]}: expected STAGE.KEY=VALUE; the stages are {', '.join(map(str, stages))}")
     steps: list[Step] = []
-    for name, options in stages.items():
+    for name, options in ((str(name), options) for name, options in stages.items()):
         spot = f"{where}: {name}"
-        if not re.fullmatch(r"[\w.-]+", str(name)) or not isinstance(options, dict):
+        if not re.fullmatch(r"\w[\w.-]*", name) or not isinstance(options, dict):
             raise ConfigError(f"{spot}: a stage is a name of letters, digits, '-' and '_' with a mapping of options")
-        verb = options.get("verb", name)
+        verb = str(options.get("verb", name))
         if verb not in VERBS:
             raise ConfigError(f"{spot}: no verb {verb!r}; 'verb:' is one of {', '.join(VERBS)}")
         folders = {step.name: root / step.name for step in steps}
         needs: list[str] = []
-        filled = {
-            key: _filled(value, folders, needs, f"{spot}: {key}") for key, value in options.items() if key != "verb"
-        }
-        own = {key.split(".", 1)[1]: value for key, value in assignments.items() if key.split(".")[0] == name}
-        config: Any = resolve(VERBS[verb], {"out": str(root / str(name)), **filled}, own, spot)
-        steps.append(Step(str(name), verb, config, list(dict.fromkeys(needs))))
+        own = {key.partition(".")[2]: value for key, value in assignments.items() if key.split(".")[0] == name}
+        written, own = (
+            {key: _filled(value, folders, needs, f"{spot}: {key}") for key, value in given.items() if key != "verb"}
+            for given in (options, own)
+        )
+        config: Any = resolve(VERBS[verb], {"out": str(root / name), **written}, own, spot)
+        steps.append(Step(name, verb, config, list(dict.fromkeys(needs))))
     return steps
 
 
@@ -88,7 +90,7 @@ def judge(step: Step, undone: set[str], progress: Progress) -> Verdict:
     try:
         plan = plan_of(step.verb, step.config, identified(module.inputs(step.config, progress)))
     except SeedError as error:
-        return Verdict("remake", str(error))
+        return Verdict("blocked", str(error))
     if manifest.verb != step.verb:
         return Verdict("remake", f"it was seed {manifest.verb}")
     if manifest.plan != plan:
@@ -101,7 +103,9 @@ def judge(step: Step, undone: set[str], progress: Progress) -> Verdict:
 
 
 def make(step: Step, verdict: Verdict, progress: Progress) -> Manifest:
-    """Do what a verdict says. A folder of another plan is moved to replaced/ beside it, never lost."""
+    """Do what a verdict says. A folder of another plan is moved aside, never lost. Raises ConfigError when blocked."""
+    if verdict.state == "blocked":
+        raise ConfigError(f"{step.name}: {verdict.reason}")
     if verdict.state == "remake":
         progress.say(f"the old folder is kept as {set_aside(step.config.out)}")
     return perform(step.verb, step.config, progress)
@@ -121,12 +125,11 @@ def chosen(steps: Sequence[Step], only: str | None, until: str | None) -> list[S
 
 
 def set_aside(folder: Path) -> Path:
-    """Move a folder to replaced/NAME-1, -2, ... beside it."""
-    shelf = folder.parent / "replaced"
-    shelf.mkdir(exist_ok=True)
-    taken = {path.name for path in shelf.iterdir()}
-    free = next(name for number in range(1, len(taken) + 2) if (name := f"{folder.name}-{number}") not in taken)
-    return folder.rename(shelf / free)
+    """Move a folder to NAME.old-1, -2, ... beside it, where the relative paths of its inputs still lead to them."""
+    numbers = itertools.count(1)
+    free = next(path for n in numbers if not (path := folder.with_name(f"{folder.name}.old-{n}")).exists())
+    with alone(folder):
+        return folder.rename(free)
 
 
 def _filled(value: Any, folders: Mapping[str, Path], needs: list[str], where: str) -> Any:

@@ -19,3 +19,8 @@ def linear_schedule(step: int, warmup: int, steps: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return max(0.0, (steps - step) / max(1, steps - warmup))
+
+
+def warmup_steps(given: int | None, steps: int, most: int) -> int:
+    """The steps of warm-up: as given, else a tenth of all, at most `most`."""
+    return min(steps // 10, most) if given is None else given

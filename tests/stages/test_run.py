@@ -127,10 +127,10 @@ def test_a_changed_option_remakes_its_stage_and_those_after_it_alone(recipe, out
     after = listing(out)
     for stage in ("search", "evaluate"):
         old = {name: sum_ for name, sum_ in before.items() if name.startswith(f"{stage}/")}
-        assert {name: after[f"replaced/{name.replace(stage, f'{stage}-1', 1)}"] for name in old} == old
+        assert {name: after[name.replace(stage, f"{stage}.old-1", 1)] for name in old} == old
     assert run(recipe, "--out", out).exit_code == 0
-    assert (out / "search" / "run.trec").read_bytes() == (out / "replaced" / "search-1" / "run.trec").read_bytes()
-    assert (out / "replaced" / "search-2").is_dir()
+    assert (out / "search" / "run.trec").read_bytes() == (out / "search.old-1" / "run.trec").read_bytes()
+    assert (out / "search.old-2").is_dir()
 
 
 def test_an_option_without_effect_on_the_result_remakes_nothing(recipe, made):
@@ -154,7 +154,7 @@ def test_an_output_that_was_changed_is_made_anew(recipe, out):
     assert judged(recipe, out)[:4] == ["done", "done", "remake", "waits"]
     assert run(recipe, "--out", out).exit_code == 0
     assert judged(recipe, out) == ["done"] * 6
-    assert sorted(path.name for path in (out / "replaced").iterdir()) == ["encode-1"]  # the same vectors again
+    assert [path.name for path in out.glob("*.old-*")] == ["encode.old-1"]  # the same vectors again
 
 
 def test_an_unfinished_stage_goes_on(recipe, out):
@@ -167,7 +167,7 @@ def test_an_unfinished_stage_goes_on(recipe, out):
     assert run(recipe, "--out", out).exit_code == 0
     assert (out / "encode" / "vectors-00001.safetensors").stat().st_mtime_ns == kept
     assert finished(out / "encode").outputs == manifest["outputs"]
-    assert not (out / "replaced").exists()
+    assert not list(out.glob("*.old-*"))
 
 
 def test_until_and_only_choose_stages(recipe, out, tmp_path):
