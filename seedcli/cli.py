@@ -3,7 +3,6 @@
 import errno
 import inspect
 import os
-import os
 import re
 import time
 import typing

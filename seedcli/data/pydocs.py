@@ -6,9 +6,11 @@ The first sentence of a docstring is a query, what follows it the passage that a
 import ast
 import hashlib
 import json
+import os
 import platform
 import re
 import sysconfig
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 from seedcli.base.checksums import folder_checksum
@@ -105,13 +108,24 @@ def read_documents(packages: list[Package], progress: Progress) -> list[Document
     modules = [module for package in packages for module in modules_of(package)]
     documents: list[Document] = []
     with (
-        ProcessPoolExecutor(mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=leave_with, initargs=(os.getpid(),)) as pool,
         progress.track("read docstrings", len(modules), "files") as advance,
     ):
         for found in pool.map(documents_of, modules, chunksize=32):
             documents += found
             advance(1)
     return documents
+
+
+def leave_with(parent: int) -> None:
+    """End this worker when its parent is gone: a killed one doesn't say so."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def modules_of(package: Package) -> Iterator[Module]:

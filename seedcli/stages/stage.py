@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seedcli import __version__
 from seedcli.base.errors import ConfigError
 from seedcli.base.manifest import Input, Manifest, identify, open_folder
 from seedcli.base.progress import Progress, Silent
@@ -44,6 +45,8 @@ def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False)
         with opened as folder:
             manifest = here.share(folder.manifest if folder else None)
             if manifest.status == "finished":
+                if manifest.version != __version__:
+                    told.say(f"{config.out} was made by seed {manifest.version}; --overwrite makes it anew")
                 return manifest  # type: ignore[no-any-return]
             outcome = module.run(config, Stage(config.out, inputs, here, told))
             here.barrier()

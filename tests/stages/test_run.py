@@ -157,6 +157,20 @@ def test_an_output_that_was_changed_is_made_anew(recipe, out):
     assert [path.name for path in out.glob("*.old-*")] == ["encode.old-1"]  # the same vectors again
 
 
+def test_what_is_made_stays_when_its_input_is_out_of_reach(recipe, out, beir, tmp_path, monkeypatch, listing):
+    before = listing(out)
+    monkeypatch.setenv("ANIMALS", str(tmp_path / "unmounted"))
+    assert judged(recipe, out)[0] == "blocked"
+    assert "unmounted" in refused(recipe, "--out", out)
+    monkeypatch.setenv("ANIMALS", str(beir))
+    assert listing(out) == before
+    assert judged(recipe, out) == ["done"] * 6
+
+
+def test_set_may_refer_to_an_earlier_stage(recipe, made):
+    assert judged(recipe, made, "index.vectors=${encode}") == ["done"] * 6
+
+
 def test_an_unfinished_stage_goes_on(recipe, out):
     manifest = json.loads((out / "encode" / "manifest.json").read_text())
     unfinished = manifest | {"status": "running", "identity": None, "outputs": {}, "metrics": {}}
@@ -211,6 +225,9 @@ def test_what_is_unknown_in_a_reference_is_named_before_anything_runs(tmp_path):
             "index: a stage is a name of letters, digits, '-' and '_' with a mapping",
         ),
         ("  index:", "  a/b: {verb: index}\n  index:", "a/b: a stage is a name of letters"),
+        ("  index:", "  ..: {verb: index}\n  index:", "..: a stage is a name of letters"),
+        ("verb: finetune", "verb: [finetune]", "retriever: no verb \"['finetune']\""),
+        ("about:", "7: x\nabuot:", "no key 7; a recipe of stages has"),
         ('corpus: "${ANIMALS}", ', "", ""),
     ],
 )
