@@ -126,7 +126,7 @@ def result(manifest: "Manifest", folder: Path, ran: bool) -> None:
 def report(folder: Path) -> None:
     """The table in a folder of seed evaluate, its legend, and its examples."""
     summary = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    table = Table(title=str(folder), title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = Table(title=Text(str(folder)), title_justify="left", header_style="bold", box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
     for measure in summary["measures"]:
         table.add_column(measure, justify="right")
@@ -145,10 +145,10 @@ def report(folder: Path) -> None:
 def examples(found: Sequence[Mapping[str, Any]]) -> None:
     for example in found:
         out.print()
-        out.print(Text.assemble((example["query"], "bold"), (f"   ({example['run']})", "dim")))
+        out.print(Text.assemble((_printable(example["query"]), "bold"), (f"   ({example['run']})", "dim")))
         for rank, hit in enumerate(example["hits"], 1):
             mark = "✓" if hit["id"] in example["relevant"] else " "
-            out.print(Text.assemble(f"{mark} {rank}  ", (hit["id"], "cyan")), soft_wrap=True)
+            out.print(Text.assemble(f"{mark} {rank}  ", (_printable(hit["id"]), "cyan")), soft_wrap=True)
             out.print(Padding(Text(_snippet(hit["text"], 150)), (0, 0, 0, 5)))
 
 
@@ -157,9 +157,11 @@ def hits(found: Sequence["Hit"]) -> None:
     if not found:
         out.print("no hits")
     for rank, (passage, score) in enumerate(found, 1):
-        name = Text(passage.title or passage.id, style="bold")
+        name = Text(_printable(passage.title or passage.id), style="bold")
         out.print(
-            Text(f"{rank:>3}  {score:.4f}  ") + name + Text(f"  {passage.id}" if passage.title else "", style="dim")
+            Text(f"{rank:>3}  {score:.4f}  ")
+            + name
+            + Text(f"  {_printable(passage.id)}" if passage.title else "", style="dim")
         )
         out.print(Padding(Text(_snippet(passage.text, SNIPPET)), (0, 0, 0, 5)))
 
@@ -199,6 +201,11 @@ def _figure(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _printable(text: str) -> str:
+    """Text without control characters, which a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def _snippet(text: str, length: int) -> str:
-    words = " ".join(text.split())
+    words = " ".join(_printable(text).split())
     return words if len(words) <= length else words[: length - 1] + "…"

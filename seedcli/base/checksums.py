@@ -6,7 +6,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from seedcli.base.errors import DataError
-from seedcli.base.files import cache_folder
+from seedcli.base.files import cache_folder, visible_files
 
 
 def checksum(path: Path) -> str:
@@ -24,10 +24,8 @@ def checksum(path: Path) -> str:
 def folder_checksum(folder: Path) -> str:
     """One sha256 over the names and contents of all files in a folder; hidden ones are left out."""
     total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in name.parts):
-            total.update(f"{name.as_posix()}\0{checksum(path)}\n".encode())
+    for path in visible_files(folder):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{checksum(path)}\n".encode())
     return total.hexdigest()
 
 

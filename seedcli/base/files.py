@@ -49,6 +49,18 @@ def made_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, links followed; hidden ones (a name that begins with a dot) are left out."""
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        if real not in seen:
+            found += [Path(parent, name) for name in names if not name.startswith(".")]
+        seen.add(real)
+    return sorted(found)
+
+
 def cache_folder() -> Path:
     """Where what can be made again is kept between commands: $SEED_CACHE, or ~/.cache/seedcli."""
     return Path(os.environ.get("SEED_CACHE") or Path.home() / ".cache" / "seedcli")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from seedcli.base.errors import ConfigError
+
+PATIENCE = timedelta(days=2)  # while one process hashes inputs, tokenises or mines, the others wait
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -24,10 +27,16 @@ class Runtime:
     world: int = 1
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
     precision: Precision = "fp32"
+    local_rank: int = 0
 
     @property
     def first(self) -> bool:
         return self.rank == 0
+
+    @property
+    def first_here(self) -> bool:
+        """Whether this is the process of its machine that fills the machine's cache."""
+        return self.local_rank == 0
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
@@ -74,7 +83,8 @@ def runtime(device: str, precision: Precision, threads: int | None = None) -> It
         raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu")
     if name == "cpu" and precision == "fp16":
         raise ConfigError("--precision fp16 is for GPUs; use fp32 or bf16 on a CPU")
-    place = torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    place = torch.device(name, local_rank) if name == "cuda" else torch.device(name)
     if place.type == "cuda":
         torch.cuda.set_device(place)
     if threads:
@@ -82,9 +92,9 @@ def runtime(device: str, precision: Precision, threads: int | None = None) -> It
     elif world > 1 and place.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", world))))
     if world > 1:
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield Runtime(rank, world, place, precision)
+        yield Runtime(rank, world, place, precision, local_rank)
     finally:
         if world > 1:
             dist.destroy_process_group()

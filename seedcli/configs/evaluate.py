@@ -24,7 +24,7 @@ class EvaluateConfig:
     qrels: Annotated[str, Doc("Judgements: a BEIR folder, pydocs, or a file (TREC or BEIR)."), INPUT]
     split: Annotated[str, Doc("Which qrels of a BEIR folder or pydocs.")] = "test"
     measures: Annotated[
-        list[str], Doc("mrr, recall, ndcg, map or precision, with @k; repeatable.")
+        list[str], Doc("mrr, recall, ndcg, map, precision or hit_rate, with or without @k, or r-precision; repeatable.")
     ] = field(default_factory=lambda: ["mrr@10", "recall@100", "ndcg@10"])  # fmt: skip
     baseline: Annotated[str | None, Doc("The name of the run that the others are tested against.")] = None
     permutations: Annotated[int, Ge(100), Doc("Random sign flips of the test."), RARE] = 10_000

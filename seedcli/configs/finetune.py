@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Lt
 
 from seedcli.base.config import INPUT, RARE
 from seedcli.configs.groups import Machine, Saving
@@ -55,8 +55,8 @@ class Optimize:
     ] = None
     clip: Annotated[float, Gt(0), Doc("Largest norm of the gradient.")] = 2.0
     weight_decay: Annotated[float, Ge(0), Doc("Decoupled decay of matrices."), RARE] = 0.0
-    beta1: Annotated[float, Ge(0), Le(1), Doc("AdamW: decay of the first moment."), RARE] = 0.9
-    beta2: Annotated[float, Ge(0), Le(1), Doc("AdamW: decay of the second moment."), RARE] = 0.999
+    beta1: Annotated[float, Ge(0), Lt(1), Doc("AdamW: decay of the first moment."), RARE] = 0.9
+    beta2: Annotated[float, Ge(0), Lt(1), Doc("AdamW: decay of the second moment."), RARE] = 0.999
     eps: Annotated[float, Gt(0), Doc("AdamW: added to the denominator."), RARE] = 1e-8
     seed: Annotated[int, Ge(0), Doc("Of order, negatives and dropout.")] = 0
 
@@ -65,8 +65,8 @@ class Optimize:
 class FinetuneConfig:
     """Fine-tune an encoder into a retriever: each query is told from its negatives and from the batch's (DPR).
 
-    The loss is that of Karpukhin et al. 2020 over the passages of all processes; the defaults are its Natural
-    Questions settings, but for one tower that serves queries and passages. Leaves a model folder that
+    The loss is that of Karpukhin et al. 2020 over the passages of all processes; rate, batch, warm-up and epochs are
+    its Natural Questions settings; one tower serves queries and passages. Leaves a model folder that
     sentence-transformers opens too. Under torchrun, several processes train one model.
     """
 

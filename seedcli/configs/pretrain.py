@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from seedcli.base.config import INPUT, RARE
 from seedcli.configs.groups import Machine, Saving
@@ -62,8 +62,8 @@ class Optimize:
     ] = None
     clip: Annotated[float, Gt(0), Doc("Largest norm of the gradient.")] = 1.0
     weight_decay: Annotated[float, Ge(0), Doc("Decoupled decay of matrices."), RARE] = 0.01
-    beta1: Annotated[float, Ge(0), Le(1), Doc("AdamW: decay of the first moment."), RARE] = 0.9
-    beta2: Annotated[float, Ge(0), Le(1), Doc("AdamW: decay of the second moment."), RARE] = 0.999
+    beta1: Annotated[float, Ge(0), Lt(1), Doc("AdamW: decay of the first moment."), RARE] = 0.9
+    beta2: Annotated[float, Ge(0), Lt(1), Doc("AdamW: decay of the second moment."), RARE] = 0.999
     eps: Annotated[float, Gt(0), Doc("AdamW: added to the denominator."), RARE] = 1e-6
     seed: Annotated[int, Ge(0), Doc("Of weights, order, masks and dropout.")] = 0
 

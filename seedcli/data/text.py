@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seedcli.base.errors import DataError
+from seedcli.base.files import visible_files
 from seedcli.data import formats
 
 Document = list[str]  # its lines
@@ -11,15 +12,22 @@ SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 
 
 def text_files(source: Path) -> list[Path]:
-    """The text files that a path names: itself, or those of known endings in a folder, sorted."""
+    """The text files that a path names: itself, or those of known endings in a folder, sorted.
+
+    The queries of a collection inside it are not text: a model that has read them is no fair one.
+    """
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder")
-    files = sorted(path for path in source.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
+    files = [path for path in visible_files(source) if path.name.endswith(SUFFIXES) and not _queries(path)]
     if not files:
         raise DataError(f"{source}: no text in it; expected files ending in {', '.join(SUFFIXES)}")
     return files
+
+
+def _queries(path: Path) -> bool:
+    return path.name == "queries.jsonl" and path.with_name("corpus.jsonl").is_file()
 
 
 def read_documents(sources: Sequence[Path], field: str) -> Iterator[Document]:

@@ -89,12 +89,12 @@ class Tokenizer:
         return frozenset(found.intersection(self.special_ids) - {self.pretrained.unk_token_id})
 
 
-def open_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in a model folder, or of a vocab.txt file of WordPiece lines (lower-cased, as BERT's)."""
+def open_tokenizer(folder: Path, lowercase: bool = True) -> Tokenizer:
+    """The tokenizer in a model folder, or of a vocab.txt file of WordPiece lines, which doesn't say its `lowercase`."""
     from transformers import AutoTokenizer
 
     if folder.is_file():
-        return Tokenizer(pretrained(wordpiece(_read_vocabulary(folder)), 512))
+        return Tokenizer(pretrained(wordpiece(_read_vocabulary(folder), lowercase), 512))
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json")):
         raise DataError(f"{folder}: no tokenizer in it (tokenizer.json)")
     try:

@@ -14,6 +14,7 @@ from tokenizers import models, pre_tokenizers, trainers
 from seedcli.base.errors import DataError
 from seedcli.data.tokenizer import SPECIAL, Tokenizer, pretrained, wordpiece
 
+RULES = 1  # to be raised when another vocabulary would come out of the same text
 PRIVATE = 0xF0000  # the first character of Unicode's plane of private use
 ALPHABET = 1_000  # characters kept; words with rarer ones are left to [UNK]
 DISTINCT = 5_000_000  # words counted at a time; beyond it those seen once are forgotten

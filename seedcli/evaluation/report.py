@@ -119,7 +119,10 @@ def _legend(report: Report) -> list[str]:
     if report.significance:
         baseline, permutations, seed, complete, _ = report.significance
         signs = f"all {1 << len(report.queries):,} signs" if complete else f"{permutations:,} permutations, seed {seed}"
-        lines += ["", f"† p < {LEVEL} against {baseline}, better or worse: {TEST} ({signs})."]
+        lines += [
+            "",
+            f"† p < {LEVEL} against {baseline}, better or worse: {TEST} ({signs}; not corrected for several tests).",
+        ]
     return lines
 
 

@@ -15,6 +15,8 @@ from seedcli.base.config import resolve
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import read_json, write_json
 from seedcli.data.batches import Sequences
+from seedcli.data.formats import Passage, Query
+from seedcli.data.templates import check_template
 from seedcli.data.tokenizer import Tokenizer, open_tokenizer
 
 Pooling = Literal["cls", "mean"]
@@ -119,7 +121,7 @@ def from_folder(kind: Any, folder: Path, missing_head: list[str] | None = None) 
     if not any(folder.glob("*.safetensors")):
         raise DataError(f"{folder}: no *.safetensors in it; other weight formats can run code and are not read")
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = read_config(folder)
         model, loading = kind.from_pretrained(
             folder,
             config=config,
@@ -140,13 +142,23 @@ def from_folder(kind: Any, folder: Path, missing_head: list[str] | None = None) 
     return model  # type: ignore[no-any-return]
 
 
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The architecture that a model folder names. Raises DataError when it names none that transformers has."""
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-any-return]
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        raise DataError(f"{folder}: can't be opened as a model ({str(error).splitlines()[0]:.200})") from None
+
+
 def read_settings(folder: Path, config: PreTrainedConfig) -> EncoderSettings:
     """Settings from model.json, else from sentence-transformers' files, else defaults that the model can read."""
     if (folder / SETTINGS).is_file():
         try:
-            return resolve(EncoderSettings, {**read_json(folder / SETTINGS)}, {}, SETTINGS)
+            settings = resolve(EncoderSettings, {**read_json(folder / SETTINGS)}, {}, SETTINGS)
+            check_settings(settings, config)
         except (ConfigError, TypeError) as error:
-            raise DataError(f"{folder / SETTINGS}: not a model.json of this tool ({error})") from None
+            raise DataError(f"{folder / SETTINGS}: not a model.json that fits this model ({error})") from None
+        return settings
     positions = longest_input(config)
     length = min(positions, 512)
     if not (folder / "modules.json").is_file():
@@ -178,8 +190,13 @@ def _sentence_transformers_settings(folder: Path, positions: int) -> EncoderSett
         else:
             raise DataError(f"{folder / 'modules.json'}: the module {kind} is not one that seed can apply")
     whole = _optional_json(folder / "config_sentence_transformers.json")
-    if whole.get("similarity_fn_name") == "cosine":
-        settings["similarity"] = "cosine"
+    match whole.get("similarity_fn_name"):
+        case "cosine":
+            settings["similarity"] = "cosine"
+        case None | "dot" | "dot_product":
+            pass
+        case other:
+            raise DataError(f"{folder}: compares by {other}; seed compares by dot or cosine")
     prompts = whole.get("prompts") or {}
     return EncoderSettings(
         query_length=length,
@@ -216,12 +233,15 @@ def tokenizer_length(folder: Path) -> int | None:
     return int(length) if isinstance(length, int | float) and length < 1e6 else None
 
 
-def check_lengths(settings: EncoderSettings, config: PreTrainedConfig) -> None:
+def check_settings(settings: EncoderSettings, config: PreTrainedConfig) -> None:
+    """Raises ConfigError when a model can't read such lengths, or a template names what records lack."""
+    check_template(settings.query_template, Query, "query_template")
+    check_template(settings.passage_template, Passage, "passage_template")
     longest = longest_input(config)
     for name in ("query_length", "passage_length"):
-        if getattr(settings, name) > longest:
+        if not 4 <= getattr(settings, name) <= longest:
             flag = "--" + name.replace("_", "-")
-            raise ConfigError(f"{flag} {getattr(settings, name)}: this model reads at most {longest} tokens")
+            raise ConfigError(f"{flag} {getattr(settings, name)}: this model reads 4 to {longest} tokens")
 
 
 def save_model(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, settings: EncoderSettings) -> list[Path]:
@@ -252,7 +272,13 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, setti
             "pooling_mode_mean_sqrt_len_tokens": False,
         },
     )
-    write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": settings.similarity})
+    prompts = {
+        "query": settings.query_template.removesuffix("{text}"),
+        "document": settings.passage_template.removesuffix("{title} {text}"),
+    }
+    plain = {name: prompt for name, prompt in prompts.items() if prompt and "{" not in prompt}
+    whole = {"prompts": plain, "default_prompt_name": None, "similarity_fn_name": settings.similarity}
+    write_json(folder / "config_sentence_transformers.json", whole)
     write_json(folder / SETTINGS, dataclasses.asdict(settings))
     if settings.similarity == "cosine":
         (folder / "2_Normalize").mkdir(exist_ok=True)

@@ -47,13 +47,14 @@ def search_index(
     b: float = 0.4,
     threads: int = 2,
     total: int | None = None,
+    heap: str = HEAP,
 ) -> Iterator[Ranking]:
     """The `depth` best documents of each query, in the order of the queries; none where no word matches."""
     if not any(folder.glob("segments_*")):
         raise DataError(f"{folder}: no Lucene index; build one there first")
     queries = iter(queries)
     task = {"folder": str(folder), "depth": depth, "k1": k1, "b": b, "threads": threads}
-    with Child(verb="search", heap=HEAP, **task) as child, progress.track("search", total, "queries") as advance:
+    with Child(verb="search", heap=heap, **task) as child, progress.track("search", total, "queries") as advance:
         while batch := list(islice(queries, 100)):
             hits = child.ask([query.text for query in batch])
             for query, (documents, scores) in zip(batch, hits, strict=True):

@@ -22,6 +22,8 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
     named = named_runs(config)
     if config.baseline is not None and config.baseline not in named:
         raise ConfigError(f"--baseline {config.baseline}: no such run; there are {', '.join(named)}")
+    if config.examples and Path(config.qrels).is_file():
+        raise ConfigError("--examples needs texts: give --qrels a BEIR folder or pydocs")
     read_judgements(config, progress)
     runs = {f"runs.{row}.{name}": path for row, (name, path) in enumerate(named.items())}
     return runs | {"qrels": collection_folder(config.qrels)}
@@ -65,8 +67,6 @@ def read_judgements(config: EvaluateConfig, progress: Progress | None = None) ->
 
 def examples(config: EvaluateConfig, qrels: Qrels, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
     """Some queries with the first three hits of the last run, in words."""
-    if Path(config.qrels).is_file():
-        raise ConfigError("--examples needs texts: give --qrels a BEIR folder or pydocs")
     collection, last = open_collection(config.qrels), list(runs)[-1]
     picked = pick_examples(qrels, collection.queries(config.split), {last: runs[last]}, config.examples, 3, config.seed)
     texts = texts_of([id_ for example in picked for _, ids in example.hits for id_ in ids], collection.folder)

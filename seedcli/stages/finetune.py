@@ -10,10 +10,18 @@ from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import write_json
 from seedcli.base.progress import Progress
 from seedcli.configs.finetune import FinetuneConfig
-from seedcli.data.formats import Passage, Qrels, Query, collection_folder, open_collection
-from seedcli.data.templates import check_template
+from seedcli.data.formats import Qrels, collection_folder, open_collection
 from seedcli.data.tokenizer import Tokenizer
-from seedcli.models.encoder import Encoder, EncoderSettings, check_lengths, model_folder, open_encoder, save_model
+from seedcli.models.encoder import (
+    Encoder,
+    EncoderSettings,
+    check_settings,
+    model_folder,
+    open_encoder,
+    read_config,
+    read_settings,
+    save_model,
+)
 from seedcli.negatives.bm25 import mine
 from seedcli.negatives.sampling import ContrastiveBatches, TrainingSet, tokenise, training_set, wanted_passages
 from seedcli.retrieval.runs import Run, read_run, run_of, run_path
@@ -29,15 +37,18 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
     data = open_collection(config.data, progress)
     paths = {"model": model_folder(config.model), "data": collection_folder(config.data)}
     data.qrels(config.split)
+    chosen_settings(config, paths["model"])
     if config.negatives.hard and config.negatives.negatives != "bm25":
         paths["negatives"] = Path(config.negatives.negatives)
     return paths
 
 
 def run(config: FinetuneConfig, stage: Stage) -> Outcome:
+    if config.optimize.batch_size < stage.runtime.world:
+        raise ConfigError(f"--batch-size {config.optimize.batch_size}: fewer than the {stage.runtime.world} processes")
     torch.manual_seed(config.optimize.seed)
     encoder, tokenizer = open_encoder(Path(stage.inputs["model"].path))
-    encoder.settings = chosen_settings(config, encoder)
+    encoder.settings = chosen_settings(config, Path(stage.inputs["model"].path))
     qrels = open_collection(config.data).qrels(config.split)
     data = prepare(config, stage, encoder.settings, tokenizer, qrels, negatives_run(config, stage))
     metrics = train_encoder(config, stage, encoder, data, tokenizer)
@@ -46,13 +57,12 @@ def run(config: FinetuneConfig, stage: Stage) -> Outcome:
     return Outcome(files, metrics, scratch=[stage.folder / CHECKPOINT])
 
 
-def chosen_settings(config: FinetuneConfig, encoder: Encoder) -> EncoderSettings:
+def chosen_settings(config: FinetuneConfig, model: Path) -> EncoderSettings:
     """The model's settings, but for what the options change. Raises ConfigError when they don't fit the model."""
     changed = {name: value for name, value in dataclasses.asdict(config.tower).items() if value is not None}
-    settings = dataclasses.replace(encoder.settings, **changed)
-    check_lengths(settings, encoder.backbone.config)
-    check_template(settings.query_template, Query, "query_template")
-    check_template(settings.passage_template, Passage, "passage_template")
+    architecture = read_config(model)
+    settings = dataclasses.replace(read_settings(model, architecture), **changed)
+    check_settings(settings, architecture)
     return settings
 
 
@@ -82,9 +92,11 @@ def prepare(
     data, report = training_set(queries, passages, qrels, negatives, depth)
     if not data.trained:
         raise DataError(f"{config.data}: no query of {config.split!r} has both a text and a positive in the corpus")
+    without = report["queries without"]
+    if config.negatives.hard and without["negative"] == len(data.trained):
+        raise DataError(f"{config.negatives.negatives}: a run without any negative for the queries of {config.split!r}")
     if stage.runtime.first:
         write_json(stage.folder / "negatives.json", report)
-    without = report["queries without"]
     stage.progress.say(
         f"{len(data.trained):,} training queries, {len(passages.tokens):,} passages; "
         f"{without['negative']:,} queries without a negative, {without['positive'] + without['text']:,} left out"
@@ -96,8 +108,6 @@ def train_encoder(
     config: FinetuneConfig, stage: Stage, encoder: Encoder, data: TrainingSet, tokenizer: Tokenizer
 ) -> dict[str, float]:
     options, runtime = config.optimize, stage.runtime
-    if options.batch_size < runtime.world:
-        raise ConfigError(f"--batch-size {options.batch_size}: fewer than the {runtime.world} processes")
     steps = options.steps or math.ceil(options.epochs * len(data.trained) / options.batch_size)
     batches = ContrastiveBatches(data, tokenizer.pad, options.batch_size, config.negatives.hard, options.seed)
     objective = ContrastiveObjective(encoder, options.temperature).to(runtime.device)

@@ -5,20 +5,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seedcli import __version__
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import cache_folder, made_whole
 from seedcli.base.manifest import digest
 from seedcli.base.progress import Progress, counted
 from seedcli.configs.pretrain import PretrainConfig
+from seedcli.data import blocks, wordpiece
 from seedcli.data.batches import PretrainingBatches
-from seedcli.data.blocks import make_blocks
 from seedcli.data.formats import collection_folder
 from seedcli.data.masking import Masking
 from seedcli.data.ragged import Ragged
 from seedcli.data.text import read_documents, text_files
 from seedcli.data.tokenizer import Tokenizer, open_tokenizer
-from seedcli.data.wordpiece import train_tokenizer
 from seedcli.models.encoder import (
     EncoderSettings,
     longest_input,
@@ -70,16 +68,19 @@ def run(config: PretrainConfig, stage: Stage) -> Outcome:
 def choose_tokenizer(config: PretrainConfig, stage: Stage) -> Tokenizer:
     """The tokenizer that the options name; a trained one is kept in the cache, by what it was trained on."""
     if config.words.tokenizer != "train":
-        return open_tokenizer(Path(stage.inputs["init" if config.model.init is not None else "tokenizer"].path))
+        given = Path(stage.inputs["init" if config.model.init is not None else "tokenizer"].path)
+        return open_tokenizer(given, config.words.lowercase)
     words = config.words
     kept = (
         cache_folder()
-        / f"tokenizer-{digest([__version__, texts(stage), words.vocabulary, words.lowercase, words.field])[:16]}"
+        / f"tokenizer-{digest([wordpiece.RULES, texts(stage), words.vocabulary, words.lowercase, words.field])[:16]}"
     )
-    if stage.runtime.first and not kept.is_dir():
+    if stage.runtime.first_here and not kept.is_dir():
         with stage.progress.track("tokenizer", None, "lines") as advance, made_whole(kept) as aside:
             lines = (line for document in read_documents(text_paths(stage), words.field) for line in document)
-            train_tokenizer(counted(lines, advance), words.vocabulary, words.lowercase, words.length).save(aside)
+            wordpiece.train_tokenizer(counted(lines, advance), words.vocabulary, words.lowercase, words.length).save(
+                aside
+            )
     stage.runtime.barrier()
     return open_tokenizer(kept)
 
@@ -87,15 +88,15 @@ def choose_tokenizer(config: PretrainConfig, stage: Stage) -> Tokenizer:
 def blocks_of(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> Ragged:
     """The text as blocks, kept in the cache by text, tokenizer and length."""
     words = config.words
-    key = digest([__version__, texts(stage), tokenizer.backend.to_str(), words.length, words.pack, words.field])[:16]
+    key = digest([blocks.RULES, texts(stage), tokenizer.backend.to_str(), words.length, words.pack, words.field])[:16]
     kept = cache_folder() / f"blocks-{key}"
-    if stage.runtime.first:
+    if stage.runtime.first_here:
         documents = read_documents(text_paths(stage), words.field)
-        make_blocks(documents, tokenizer, words.length, words.pack, kept, stage.progress)
+        blocks.make_blocks(documents, tokenizer, words.length, words.pack, kept, stage.progress)
     stage.runtime.barrier()
-    blocks = Ragged.open(kept, "blocks")
-    stage.progress.say(f"{len(blocks):,} blocks of {len(blocks.values) / len(blocks):.0f} tokens on average")
-    return blocks
+    made = Ragged.open(kept, "blocks")
+    stage.progress.say(f"{len(made):,} blocks of {len(made.values) / len(made):.0f} tokens on average")
+    return made
 
 
 def build_model(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> SeedModel:
@@ -129,7 +130,7 @@ def build_model(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> S
 
 
 def train_model(
-    config: PretrainConfig, stage: Stage, model: SeedModel, blocks: Ragged, tokenizer: Tokenizer
+    config: PretrainConfig, stage: Stage, model: SeedModel, made: Ragged, tokenizer: Tokenizer
 ) -> dict[str, float]:
     options, runtime = config.optimize, stage.runtime
     if options.batch_size < runtime.world:
@@ -137,7 +138,7 @@ def train_model(
     assert tokenizer.mask is not None
     masking = Masking(tokenizer.mask, np.array(tokenizer.special_ids), tokenizer.size, config.words.mask)
     batches = PretrainingBatches(
-        blocks, masking, tokenizer.pad, options.batch_size, options.micro_batch, options.seed
+        made, masking, tokenizer.pad, options.batch_size, options.micro_batch, options.seed
     )  # fmt: skip
     objective = PretrainingObjective(model).to(runtime.device)
     optimizer = adamw(objective, options.lr, (options.beta1, options.beta2), options.eps, options.weight_decay)

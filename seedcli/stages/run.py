@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from seedcli import __version__
 from seedcli.base.config import resolve
 from seedcli.base.errors import ConfigError, SeedError
 from seedcli.base.manifest import Manifest, alone, changed_output, differences, plan_of, read_manifest
@@ -53,12 +54,12 @@ def read_steps(recipe: Mapping[str, Any], out: Path | None, assignments: Mapping
     steps: list[Step] = []
     for name, options in ((str(name), options) for name, options in stages.items()):
         spot = f"{where}: {name}"
-        if not re.fullmatch(r"\w[\w.-]*", name) or not isinstance(options, dict):
+        if not re.fullmatch(r"\w[\w-]*", name) or not isinstance(options, dict):
             raise ConfigError(f"{spot}: a stage is a name of letters, digits, '-' and '_' with a mapping of options")
         verb = str(options.get("verb", name))
         if verb not in VERBS:
             raise ConfigError(f"{spot}: no verb {verb!r}; 'verb:' is one of {', '.join(VERBS)}")
-        folders = {step.name: root / step.name for step in steps}
+        folders = {step.name: step.config.out for step in steps}
         needs: list[str] = []
         own = {key.partition(".")[2]: value for key, value in assignments.items() if key.split(".")[0] == name}
         written, own = (
@@ -66,6 +67,8 @@ def read_steps(recipe: Mapping[str, Any], out: Path | None, assignments: Mapping
             for given in (options, own)
         )
         config: Any = resolve(VERBS[verb], {"out": str(root / name), **written}, own, spot)
+        if config.out in folders.values():
+            raise ConfigError(f"{spot}: another stage has the folder {config.out} too")
         steps.append(Step(name, verb, config, list(dict.fromkeys(needs))))
     return steps
 
@@ -99,6 +102,8 @@ def judge(step: Step, undone: set[str], progress: Progress) -> Verdict:
         return Verdict("resume", "begun, not finished")
     if changed := changed_output(step.config.out, manifest):
         return Verdict("remake", f"{changed} is missing or was changed")
+    if manifest.version != __version__:
+        return Verdict("done", f"same options, same inputs; made by seed {manifest.version}")
     return Verdict("done", "same options, same inputs")
 
 

@@ -1,5 +1,6 @@
 """seed search: one index or several, and queries -> run.trec; or a question -> its first hits."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -75,7 +76,7 @@ def run(config: SearchConfig, stage: Stage) -> Outcome:
     indexes = [open_index(Path(folder)) for folder in config.index]
     questions = read_questions(str(config.queries), config.split)
     rankings = search(config, indexes, questions, config.depth or DEPTH, stage.runtime, stage.progress)
-    write_run(stage.folder / "run.trec", rankings, stage.folder.name)
+    write_run(stage.folder / "run.trec", rankings, "seed")
     return Outcome([stage.folder / "run.trec"], {"queries": len(questions.queries)})
 
 
@@ -140,7 +141,17 @@ def ask(
         if questions.vectors is not None:
             raise ConfigError(f"{index.folder}: bm25 needs the queries' words; give --queries a collection")
         k1, b = index.manifest.config["k1"], index.manifest.config["b"]
-        return search_index(index.folder / "lucene", queries, depth, progress, k1, b, total=len(queries))
+        return search_index(
+            index.folder / "lucene",
+            queries,
+            depth,
+            progress,
+            k1,
+            b,
+            threads=config.machine.threads or os.cpu_count() or 1,
+            total=len(queries),
+            heap=config.heap,
+        )
     source = index.source()
     shards = open_shards(source)
     vectors = query_vectors(source, questions, runtime)

@@ -130,8 +130,11 @@ def dropout_seed(*key: int) -> int:
 
 
 def logged(objective: nn.Module, sums: Tensor, counts: Tensor) -> dict[str, float]:
+    """The means of the loss terms, in nats."""
     means = (sums / counts.clamp(min=1)).tolist()
-    return {"loss": sum(means)} | dict(zip(objective.terms, means, strict=True))  # type: ignore[arg-type]
+    values = dict(zip(objective.terms, means, strict=True))  # type: ignore[arg-type]
+    perplexity = {"decoder_perplexity": float(np.exp(values["decoder"]))} if values.get("decoder") else {}
+    return {"loss": sum(means)} | values | perplexity
 
 
 def refuse_divergence(values: dict[str, float], step: int, folder: Path, scaled: bool) -> None:
@@ -140,7 +143,7 @@ def refuse_divergence(values: dict[str, float], step: int, folder: Path, scaled:
     if not np.isfinite(loss) or not (scaled or np.isfinite(norm)):
         raise SeedError(
             f"{folder}: the loss became {loss} by step {step}; lower --lr or raise --warmup "
-            f"(gradient norm {norm:.3g}). The last checkpoint is kept"
+            f"in another --out (the gradient's norm is {norm:.3g}). The last checkpoint is kept"
         )
 
 

@@ -104,3 +104,14 @@ def test_the_memory_is_of_one_folder_alone(tmp_path, cache, monkeypatch):
     assert any(cache.iterdir())
     monkeypatch.setenv("SEED_CACHE", str(tmp_path / "another"))
     assert checksum(written(path, "TEXT")) == sha256("TEXT")
+
+
+def test_a_linked_folder_counts_with_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data" / "qrels").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "data")  # and a loop ends
+    (tmp_path / "elsewhere" / "test.tsv").write_text("a")
+    before = folder_checksum(tmp_path / "data")
+    (tmp_path / "elsewhere" / "test.tsv").write_text("bb")
+    assert folder_checksum(tmp_path / "data") != before

@@ -72,3 +72,13 @@ def test_a_place_without_text_is_told(tmp_path: Path) -> None:
         text_files(tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):
         text_files(tmp_path / "absent")
+
+
+def test_queries_and_hidden_files_inside_a_folder_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "beir").mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "beir" / "corpus.jsonl").write_text('{"_id": "1", "text": "a passage"}\n')
+    (tmp_path / "beir" / "queries.jsonl").write_text('{"_id": "q", "text": "a test query"}\n')
+    for hidden in (".draft.txt", ".git/notes.txt"):
+        (tmp_path / hidden).write_text("not read")
+    assert documents(tmp_path) == [["a passage"]]

@@ -20,7 +20,7 @@ from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import (
     Encoder,
     EncoderSettings,
-    check_lengths,
+    check_settings,
     longest_input,
     model_files,
     model_folder,
@@ -98,9 +98,34 @@ def test_a_model_reads_its_longest_input_with_all_its_weights_and_no_longer_one(
 
 
 def test_lengths_beyond_the_model_are_refused_by_flag(wordpiece: Tokenizer) -> None:
-    check_lengths(EncoderSettings(query_length=64, passage_length=64), config(wordpiece))
-    with pytest.raises(ConfigError, match="--passage-length 65: this model reads at most 64 tokens"):
-        check_lengths(EncoderSettings(query_length=64, passage_length=65), config(wordpiece))
+    check_settings(EncoderSettings(query_length=64, passage_length=64), config(wordpiece))
+    with pytest.raises(ConfigError, match="--passage-length 65: this model reads 4 to 64 tokens"):
+        check_settings(EncoderSettings(query_length=64, passage_length=65), config(wordpiece))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"query_template": "{body}"}, {"passage_length": 0}, {"query_length": 65}, {"passage_template": "x"}]
+)
+def test_a_model_json_that_does_not_fit_its_model_is_refused(folder: Path, setting: dict[str, Any]) -> None:
+    stored = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(stored | setting))
+    with pytest.raises(DataError, match=r"model\.json: not a model\.json that fits this model"):
+        open_encoder(folder)
+
+
+def test_prompts_go_both_ways_between_sentence_transformers_and_templates(
+    tmp_path: Path, masked_lm: PreTrainedModel, wordpiece: Tokenizer
+) -> None:
+    settings = EncoderSettings(
+        query_length=16, passage_length=16, query_template="ask: {text}", passage_template="told: {title} {text}"
+    )
+    save_model(tmp_path, masked_lm, wordpiece, settings)
+    from sentence_transformers import SentenceTransformer
+
+    assert SentenceTransformer(str(tmp_path), device="cpu").prompts == {"query": "ask: ", "document": "told: "}
+    (tmp_path / "model.json").unlink()
+    again, _ = open_encoder(tmp_path)
+    assert (again.settings.query_template, again.settings.passage_template) == ("ask: {text}", "told: {title} {text}")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -193,6 +193,30 @@ def test_a_question_over_two_collections_is_answered_from_both(tree, perform):
     assert "The oak bears acorns." in text
 
 
+def test_a_length_that_the_model_can_not_read_costs_no_finished_model(tree, perform, listing):
+    before = listing(tree / "retriever")
+    options = {"model": tree / "encoder", "data": tree / "animals", "tower.query_length": 500, **SMALL}
+    with pytest.raises(ConfigError, match="--query-length 500: this model reads 4 to 32 tokens"):
+        perform("finetune", out=tree / "retriever", overwrite=True, **options)
+    assert listing(tree / "retriever") == before
+
+
+def test_examples_without_texts_are_refused_before_any_work(chain, tmp_path, perform):
+    (tmp_path / "qrels").write_text("q:otter-home 0 otter-home 1\n")
+    with pytest.raises(ConfigError, match="--examples needs texts"):
+        perform("evaluate", out=tmp_path / "out", runs=[str(chain.found)], qrels=tmp_path / "qrels", examples=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_corpus_says_does_not_command_the_terminal(tree, perform):
+    (tree / "odd").mkdir()
+    (tree / "odd" / "corpus.jsonl").write_text(
+        json.dumps({"_id": "1", "title": "\x1b[2J", "text": "acorn \x1b]0;x"}) + "\n"
+    )
+    perform("index", out=tree / "odd-words", kind="bm25", corpus=tree / "odd", heap="256m")
+    assert "\x1b" not in asked("--index", tree / "odd-words", "acorn")
+
+
 def test_negatives_mined_inside_are_those_of_the_run_it_leaves(chain, tmp_path, perform):
     assert len(read_run(chain.retriever / "bm25.trec").queries) == 40
     options = {"optimize.steps": 12, "optimize.batch_size": 8, "optimize.lr": 1e-3, "optimize.warmup": 2}
@@ -216,10 +240,9 @@ def test_without_hard_negatives_no_ranking_is_asked_for(chain, tmp_path, perform
 def test_a_run_of_another_collection_is_no_source_of_negatives(chain, tmp_path, perform):
     (tmp_path / "run").write_text("q:otter-home Q0 elsewhere 1 1 t\n")
     given = {"model": chain.encoder, "data": chain.beir, "negatives.negatives": tmp_path / "run"}
-    perform("finetune", out=tmp_path / "out", **given, **SMALL)
-    report = json.loads((tmp_path / "out" / "negatives.json").read_text())
-    assert report["candidates dropped"]["not in the corpus"] == 1
-    assert report["queries without"]["negative"] == 40
+    with pytest.raises(DataError, match="run: a run without any negative for the queries of 'train'"):
+        perform("finetune", out=tmp_path / "out", **given, **SMALL)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_stage_leaves_half_done_is_not_taken_by_the_next(chain, tmp_path, perform):

@@ -242,6 +242,12 @@ def test_a_mistake_in_a_late_stage_is_told_before_the_first_runs(tmp_path, old, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_stage_with_a_folder_of_its_own_is_found_there(recipe, tmp_path):
+    steps = read_steps(read_recipe(recipe), tmp_path, {"encode.out": str(tmp_path / "elsewhere")}, "r.yaml")
+    assert steps[3].config.vectors == str(tmp_path / "elsewhere")
+    assert "index: another stage has the folder" in refused(recipe, "--out", tmp_path, "--set", "index.out=${encode}")
+
+
 def test_set_names_a_stage_and_its_option(recipe, tmp_path):
     for given, message in [
         ("serch.depth=5", "--set serch.depth: expected STAGE.KEY=VALUE; the stages are pretrain, "),
