@@ -176,7 +176,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "longer than the model reads": (
         "finetune --model encoder --data animals --out new --query-length 33",
-        "--query-length 33: this model reads at most 32 tokens",
+        "--query-length 33: this model reads 4 to 32 tokens",
     ),
     "template": (
         "finetune --model encoder --data animals --out new --set tower.query_template={title}",

@@ -78,7 +78,7 @@ def test_an_unknown_key_of_set_says_what_was_meant():
         ({"optimize": {"lr": 0}}, "optimize.lr: got 0; it should be greater than 0"),
         ({"optimize": {"lr": float("nan")}}, "optimize.lr: nan can't be read as FLOAT"),
         ({"optimize": {"lr": float("inf")}}, "optimize.lr: inf can't be read as FLOAT"),
-        ({"optimize": {"beta1": 1.5}}, "optimize.beta1: got 1.5; it should be less than or equal to 1"),
+        ({"optimize": {"beta1": 1.5}}, "optimize.beta1: got 1.5; it should be less than 1"),
         ({"optimize": {"batch_size": 2.5}}, "optimize.batch_size: got 2.5; it should be a valid integer"),
         ({"optimize": {"batch_size": 64.0}}, "optimize.batch_size: got 64.0; it should be a valid integer"),
         ({"optimize": {"batch_size": True}}, "optimize.batch_size: got True; it should be a valid integer"),

@@ -209,7 +209,7 @@ FULL = modules(("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "N
     ("files", "expected"),
     [
         ({}, EncoderSettings("cls", "dot", 64, 64)),
-        ({"model.json": '{"pooling": "mean", "query_length": 9}'}, EncoderSettings("mean", "dot", 9)),
+        ({"model.json": '{"pooling": "mean", "query_length": 9, "passage_length": 20}'}, EncoderSettings("mean", "dot", 9, 20)),
         (
             {"modules.json": FULL, "1_Pooling/config.json": OLD, "sentence_bert_config.json": {"max_seq_length": 17}},
             EncoderSettings("mean", "cosine", 17, 17),
@@ -239,10 +239,10 @@ def test_settings_are_read_from_whatever_a_folder_has(
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"model.json": '{"pool": "cls"}'}, r"model\.json: not a model\.json of this tool"),
-        ({"model.json": "[]"}, r"model\.json: not a model\.json of this tool"),
-        ({"model.json": '{"pooling": "max"}'}, r"model\.json: not a model\.json of this tool"),
-        ({"model.json": '{"query_length": "long"}'}, r"model\.json: not a model\.json of this tool"),
+        ({"model.json": '{"pool": "cls"}'}, r"model\.json: not a model\.json that fits this model"),
+        ({"model.json": "[]"}, r"model\.json: not a model\.json that fits this model"),
+        ({"model.json": '{"pooling": "max"}'}, r"model\.json: not a model\.json that fits this model"),
+        ({"model.json": '{"query_length": "long"}'}, r"model\.json: not a model\.json that fits this model"),
         ({"model.json": "{"}, r"model\.json:1: not JSON"),
         ({"modules.json": modules(("../other", "Pooling"))}, r"modules\.json: the path '\.\./other' lies outside"),
         ({"modules.json": modules(("/etc", "Pooling"))}, r"modules\.json: the path '/etc' lies outside"),

@@ -150,7 +150,7 @@ def test_a_record_every_few_steps_and_one_at_the_end(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path: Path) -> None:
     with pytest.raises(SeedError, match=r"the loss became .* by step 6; lower --lr .* The last checkpoint is kept"):
         trained(tmp_path, [(1.0, 1.0)] * 4 + [(1.0, float("inf"))] + [(1.0, 1.0)] * 20, log_every=20, save_every=3)
-    assert [record["step"] for record in log(tmp_path)] == [3, 6]
+    assert [record["step"] for record in log(tmp_path)] == [3]
     line, _ = trained(tmp_path, [(1.0, 1.0)] * 4, log_every=20, save_every=3)
     assert line.weight.isfinite().all()
 
