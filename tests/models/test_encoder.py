@@ -209,7 +209,10 @@ FULL = modules(("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "N
     ("files", "expected"),
     [
         ({}, EncoderSettings("cls", "dot", 64, 64)),
-        ({"model.json": '{"pooling": "mean", "query_length": 9, "passage_length": 20}'}, EncoderSettings("mean", "dot", 9, 20)),
+        (
+            {"model.json": '{"pooling": "mean", "query_length": 9, "passage_length": 20}'},
+            EncoderSettings("mean", "dot", 9, 20),
+        ),
         (
             {"modules.json": FULL, "1_Pooling/config.json": OLD, "sentence_bert_config.json": {"max_seq_length": 17}},
             EncoderSettings("mean", "cosine", 17, 17),
