@@ -62,7 +62,7 @@ class Manifest:
     libraries: dict[str, str]
     machine: dict[str, Any]
     started: float
-    seconds: float
+    seconds: float  # of the attempt that finished it
 
 
 def located(folder: Path, manifest: Manifest, name: str) -> Path:
@@ -153,10 +153,9 @@ def digest(value: Any) -> str:
 class Folder:
     """A stage's folder, open for this process alone."""
 
-    def __init__(self, path: Path, manifest: Manifest, done: bool):
+    def __init__(self, path: Path, manifest: Manifest):
         self.path = path
         self.manifest = manifest
-        self.done = done
 
     def finish(self, outputs: Sequence[Path], metrics: Mapping[str, Any], variable: Sequence[Path] = ()) -> Manifest:
         """Record the outputs. Those in `variable` are checked like the rest but differ each time they are made."""
@@ -169,10 +168,9 @@ class Folder:
             identity=identity,
             outputs=sums,
             metrics=dict(metrics),
-            seconds=round(self.manifest.seconds + time.time() - self.manifest.started, 3),
+            seconds=round(time.time() - self.manifest.started, 3),
         )
         write_json(self.path / MANIFEST, dataclasses.asdict(self.manifest))
-        self.done = True
         return self.manifest
 
 
@@ -197,7 +195,7 @@ def open_folder(path: Path, verb: str, config: Any, inputs: Mapping[str, Input],
         check_folder(path, verb, config, plan)  # again: another process may have come first
         old = read_manifest(path)
         if old is not None and old.status == "finished":
-            yield Folder(path, finished(path, verb), done=True)
+            yield Folder(path, finished(path, verb))
             return
         for part in path.rglob(f".*{PART}"):  # what a killed process was writing
             part.unlink()
@@ -207,7 +205,7 @@ def open_folder(path: Path, verb: str, config: Any, inputs: Mapping[str, Input],
         )  # fmt: skip
         write_json(path / MANIFEST, dataclasses.asdict(manifest))
         try:
-            yield Folder(path, manifest, done=False)
+            yield Folder(path, manifest)
         except SeedError:
             if {entry.name for entry in path.iterdir()} <= {MANIFEST, ".lock"}:  # a mistake before any work
                 shutil.rmtree(path)

@@ -44,9 +44,6 @@ class Ragged:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[row] for row in range(len(self)))
 
-    def lengths(self) -> NDArray[np.int64]:
-        return np.diff(self.offsets)
-
 
 class RaggedWriter:
     """Appends rows to `folder`/`name`.*; nothing but the offsets is held in memory."""

@@ -53,13 +53,6 @@ class Run:
             documents, scores = self.ranking(query)
             yield Ranking(query, [document.decode() for document in documents.tolist()], scores)
 
-    def top(self, depth: int) -> "Run":
-        """The first `depth` of every ranking."""
-        lengths = np.diff(self.offsets)
-        ranks = np.arange(len(self.documents)) - np.repeat(self.offsets[:-1], lengths)  # [N], from 0
-        offsets = np.cumsum(np.append(0, np.minimum(lengths, depth)))
-        return Run(self.queries, offsets, self.documents[ranks < depth], self.scores[ranks < depth])
-
 
 def order(documents: NDArray[np.bytes_], scores: NDArray[np.float32]) -> NDArray[np.intp]:
     """The rows by score descending, as float32, then by id descending, as bytes (trec_eval's rule); [N], [N] -> [N]."""

@@ -41,7 +41,7 @@ def index(**flags: Any) -> IndexConfig:
 def made(folder: Path, text: str = "what it holds", overwrite: bool = False, **flags: Any) -> Manifest:
     """A finished folder of seed index with one output, or the one that is there."""
     with open_folder(folder, "index", index(**flags), {}, overwrite) as opened:
-        if not opened.done:
+        if opened.manifest.status != "finished":
             (folder / "output").write_text(text)
             opened.finish([folder / "output"], {"passages": 3})
         return opened.manifest
@@ -155,7 +155,7 @@ def test_an_unfinished_folder_goes_on_and_keeps_what_is_there(tmp_path):
     with pytest.raises(FolderError, match=r"out: unfinished; repeat the seed index command that began it"):
         finished(tmp_path / "out")
     with open_folder(tmp_path / "out", "index", index(), {}, False) as opened:
-        assert not opened.done
+        assert opened.manifest.status == "running"
         assert (tmp_path / "out" / "half").read_text() == "begun"
 
 

@@ -60,14 +60,6 @@ def test_a_run_of_nothing_is_empty():
     run = run_of([])
     assert run.queries == []
     assert run.offsets.tolist() == [0]
-    assert run.top(3).offsets.tolist() == [0]
-
-
-def test_top_is_the_head_of_every_ranking():
-    run = run_of([ranking("q1", a=3, b=2, c=1), ranking("q2"), ranking("q3", d=1)])
-    top = run.top(2)
-    assert top.offsets.tolist() == [0, 2, 2, 3]
-    assert all(found(top, query) == found(run, query)[:2] for query in run.queries)
 
 
 def test_a_written_run_reads_back_to_the_bit(tmp_path):
