@@ -126,13 +126,14 @@ def result(manifest: "Manifest", folder: Path, ran: bool) -> None:
 def report(folder: Path) -> None:
     """The table in a folder of seed evaluate, its legend, and its examples."""
     summary = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    level = summary["significance"]["level"] if summary["significance"] else 0.0
     table = Table(title=Text(str(folder)), title_justify="left", header_style="bold", box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
     for measure in summary["measures"]:
         table.add_column(measure, justify="right")
     for name, run in summary["runs"].items():
         p_values = run.get("p_values", {})
-        marks = [f"{run['means'][m]:.4f}{'†' if p_values.get(m, 1) < 0.05 else ' '}" for m in summary["measures"]]
+        marks = [f"{run['means'][m]:.4f}{'†' if p_values.get(m, 1) < level else ' '}" for m in summary["measures"]]
         table.add_row(Text(name), *marks)
     out.print()
     out.print(table)

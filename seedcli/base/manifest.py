@@ -143,7 +143,8 @@ def plan_of(verb: str, config: Any, inputs: Mapping[str, Input]) -> str:
 def result_options(config: Any) -> dict[str, Any]:
     """The options of a config that affect its result, by dotted key; inputs count by their content instead."""
     kept = [o for o in options(type(config)) if not o.marks & {INCIDENTAL, INPUT} and o.key != "out"]
-    return {option.key: _at(plain(config), option.key) for option in kept}
+    written = plain(config)
+    return {option.key: _at(written, option.key) for option in kept}
 
 
 def digest(value: Any) -> str:

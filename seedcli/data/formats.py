@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -36,6 +36,11 @@ class Collection:
         path = self.folder / "corpus.jsonl"
         for where, record in read_jsonl(path):
             yield Passage(field(record, "_id", where), field(record, "title", where, ""), field(record, "text", where))
+
+    def passages_of(self, ids: Iterable[str]) -> dict[str, Passage]:
+        """The passages of some ids, by id; those that the corpus lacks are left out."""
+        wanted = set(ids)
+        return {passage.id: passage for passage in self.passages() if passage.id in wanted}
 
     def queries(self, split: str | None = None) -> Iterator[Query]:
         """All queries, or those that the qrels of `split` judge, in the order of the file."""

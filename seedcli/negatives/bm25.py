@@ -5,7 +5,7 @@ from pathlib import Path
 
 from seedcli.base.progress import Progress
 from seedcli.data.formats import Collection
-from seedcli.retrieval.lucene import build_index, search_index
+from seedcli.retrieval.lucene import index_collection, search_index
 from seedcli.retrieval.runs import write_run
 
 
@@ -14,9 +14,7 @@ def mine(collection: Collection, split: str, depth: int, folder: Path, progress:
     path = folder / "bm25.trec"
     if not path.is_file():
         index = folder / "bm25"
-        shutil.rmtree(index, ignore_errors=True)
-        passages = ((passage.id, f"{passage.title} {passage.text}") for passage in collection.passages())
-        build_index(passages, index, progress, collection.count())
+        index_collection(collection, index, progress)
         queries = collection.queries(split)
         write_run(path, search_index(index, queries, depth, progress, total=len(collection.qrels(split))), "bm25")
         shutil.rmtree(index)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ import numpy as np
 
 from seedcli.base.errors import DataError, SeedError
 from seedcli.base.progress import Progress
-from seedcli.data.formats import Query
+from seedcli.data.formats import Collection, Query
 from seedcli.retrieval.runs import Ranking
 
 JAVA = 21  # Pyserini's classes are compiled for it
@@ -36,6 +37,13 @@ def build_index(
                 child.send(batch)
                 advance(len(batch))
         return int(child.ask([]))
+
+
+def index_collection(collection: Collection, folder: Path, progress: Progress, heap: str = HEAP) -> int:
+    """Index the passages of a collection, title and text as one field, in place of whatever `folder` holds."""
+    shutil.rmtree(folder, ignore_errors=True)
+    passages = ((passage.id, f"{passage.title} {passage.text}") for passage in collection.passages())
+    return build_index(passages, folder, progress, collection.count(), heap)
 
 
 def search_index(

@@ -12,7 +12,6 @@ from seedcli.data.formats import Qrels, collection_folder, open_collection, read
 from seedcli.evaluation.metrics import parse_measures
 from seedcli.evaluation.report import compare, pick_examples, write_report
 from seedcli.retrieval.runs import Run, read_run, run_path
-from seedcli.stages.search import texts_of
 from seedcli.stages.stage import Outcome, Stage
 
 
@@ -69,7 +68,7 @@ def examples(config: EvaluateConfig, qrels: Qrels, runs: Mapping[str, Run]) -> l
     """Some queries with the first three hits of the last run, in words."""
     collection, last = open_collection(config.qrels), list(runs)[-1]
     picked = pick_examples(qrels, collection.queries(config.split), {last: runs[last]}, config.examples, 3, config.seed)
-    texts = texts_of([id_ for example in picked for _, ids in example.hits for id_ in ids], collection.folder)
+    texts = collection.passages_of(id_ for example in picked for _, ids in example.hits for id_ in ids)
     return [
         {
             "run": last,

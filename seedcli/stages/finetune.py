@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from seedcli.base.errors import ConfigError, DataError
+from seedcli.base.errors import DataError
 from seedcli.base.files import write_json
 from seedcli.base.progress import Progress
 from seedcli.configs.finetune import FinetuneConfig
@@ -25,7 +25,7 @@ from seedcli.models.encoder import (
 from seedcli.negatives.bm25 import mine
 from seedcli.negatives.sampling import ContrastiveBatches, TrainingSet, tokenise, training_set, wanted_passages
 from seedcli.retrieval.runs import Run, read_run, run_of, run_path
-from seedcli.stages.stage import Outcome, Stage
+from seedcli.stages.stage import Outcome, Stage, check_batch
 from seedcli.training.checkpoint import CHECKPOINT
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import ContrastiveObjective
@@ -44,8 +44,7 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
 
 
 def run(config: FinetuneConfig, stage: Stage) -> Outcome:
-    if config.optimize.batch_size < stage.runtime.world:
-        raise ConfigError(f"--batch-size {config.optimize.batch_size}: fewer than the {stage.runtime.world} processes")
+    check_batch(config.optimize.batch_size, stage.runtime)
     torch.manual_seed(config.optimize.seed)
     encoder, tokenizer = open_encoder(Path(stage.inputs["model"].path))
     encoder.settings = chosen_settings(config, Path(stage.inputs["model"].path))

@@ -1,6 +1,5 @@
 """seed index: vectors, or a corpus for bm25 -> an index."""
 
-import shutil
 from pathlib import Path
 
 from seedcli.base.errors import ConfigError
@@ -8,7 +7,7 @@ from seedcli.base.manifest import finished
 from seedcli.base.progress import Progress
 from seedcli.configs.index import IndexConfig
 from seedcli.data.formats import collection_folder, open_collection
-from seedcli.retrieval.lucene import build_index
+from seedcli.retrieval.lucene import index_collection
 from seedcli.retrieval.vectors import open_shards
 from seedcli.stages.stage import Outcome, Stage
 
@@ -31,8 +30,5 @@ def run(config: IndexConfig, stage: Stage) -> Outcome:
         shards = open_shards(Path(stage.inputs["vectors"].path))
         return Outcome([], {"vectors": sum(shard.size for shard in shards), "width": shards[0].width})
     lucene = stage.folder / "lucene"
-    shutil.rmtree(lucene, ignore_errors=True)
-    collection = open_collection(str(config.corpus))
-    passages = ((passage.id, f"{passage.title} {passage.text}") for passage in collection.passages())
-    count = build_index(passages, lucene, stage.progress, collection.count(), config.heap)
+    count = index_collection(open_collection(str(config.corpus)), lucene, stage.progress, config.heap)
     return Outcome([], {"passages": count}, variable=[path for path in lucene.iterdir() if path.is_file()])

@@ -26,7 +26,7 @@ from seedcli.models.encoder import (
     save_model,
 )
 from seedcli.models.seed import SeedModel, WeakDecoder, embedding_of
-from seedcli.stages.stage import Outcome, Stage
+from seedcli.stages.stage import Outcome, Stage, check_batch
 from seedcli.training.checkpoint import CHECKPOINT
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import PretrainingObjective
@@ -52,6 +52,7 @@ def inputs(config: PretrainConfig, progress: Progress) -> dict[str, Path]:
 
 
 def run(config: PretrainConfig, stage: Stage) -> Outcome:
+    check_batch(config.optimize.batch_size, stage.runtime)
     tokenizer = choose_tokenizer(config, stage)
     model = build_model(config, stage, tokenizer)
     metrics = dict[str, float]()
@@ -133,8 +134,6 @@ def train_model(
     config: PretrainConfig, stage: Stage, model: SeedModel, made: Ragged, tokenizer: Tokenizer
 ) -> dict[str, float]:
     options, runtime = config.optimize, stage.runtime
-    if options.batch_size < runtime.world:
-        raise ConfigError(f"--batch-size {options.batch_size}: fewer than the {runtime.world} processes")
     assert tokenizer.mask is not None
     masking = Masking(tokenizer.mask, np.array(tokenizer.special_ids), tokenizer.size, config.words.mask)
     batches = PretrainingBatches(

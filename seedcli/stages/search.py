@@ -91,7 +91,11 @@ def answer(config: SearchConfig, progress: Progress) -> list[Hit]:
         questions = Questions([Query("question", str(config.question))])
         (ranking,) = search(config, indexes, questions, config.depth or ANSWERS, runtime, progress)
         corpora = dict.fromkeys(index.corpus() for index in indexes)
-        passages = {id_: text for corpus in corpora for id_, text in texts_of(ranking.documents, corpus).items()}
+        passages = {
+            id_: passage
+            for corpus in corpora
+            for id_, passage in open_collection(corpus).passages_of(ranking.documents).items()
+        }
         return [Hit(passages[id_], float(s)) for id_, s in zip(ranking.documents, ranking.scores, strict=True)]
 
 
@@ -170,9 +174,3 @@ def query_vectors(vectors: Path, questions: Questions, runtime: Runtime) -> NDAr
     encoder, tokenizer = open_encoder(located(vectors, manifest, "model"))
     model = TextEncoder(encoder, tokenizer, runtime, BATCH_TOKENS)
     return model.encode([item.text for item in model.items(questions.queries)], "query")
-
-
-def texts_of(ids: Sequence[str], corpus: Path) -> dict[str, Passage]:
-    """The passages of some ids."""
-    wanted = set(ids)
-    return {passage.id: passage for passage in open_collection(corpus).passages() if passage.id in wanted}

@@ -57,6 +57,12 @@ def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False)
             return here.share(manifest)  # type: ignore[no-any-return]
 
 
+def check_batch(size: int, here: Runtime) -> None:
+    """Raises ConfigError when a global batch leaves a process without a share."""
+    if size < here.world:
+        raise ConfigError(f"--batch-size {size}: fewer than the {here.world} processes")
+
+
 def first_process() -> bool:
     """Whether this is the process that speaks, of those that torchrun started."""
     return int(os.environ.get("RANK", 0)) == 0
