@@ -24,7 +24,7 @@ from seedcli.base.config import resolve
 from seedcli.base.progress import Silent
 from seedcli.base.runtime import Runtime
 from seedcli.configs import VERBS
-from seedcli.data.formats import open_collection
+from seedcli.data.sources import open_collection
 from seedcli.models.encoder import open_encoder
 from seedcli.retrieval.encoding import TextEncoder
 from seedcli.stages.stage import perform

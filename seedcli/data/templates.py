@@ -3,7 +3,7 @@
 import re
 
 from seedcli.base.errors import ConfigError
-from seedcli.data.formats import Passage, Query
+from seedcli.data.records import Passage, Query
 
 FIELD = re.compile(r"\{(\w*)\}")
 

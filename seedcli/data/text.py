@@ -5,7 +5,8 @@ from pathlib import Path
 
 from seedcli.base.errors import DataError
 from seedcli.base.files import visible_files
-from seedcli.data import formats
+from seedcli.data.lines import field, read_jsonl, read_lines
+from seedcli.data.sources import open_collection
 
 Document = list[str]  # its lines
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
@@ -30,26 +31,26 @@ def _queries(path: Path) -> bool:
     return path.name == "queries.jsonl" and path.with_name("corpus.jsonl").is_file()
 
 
-def read_documents(sources: Sequence[Path], field: str) -> Iterator[Document]:
-    """Every document of every source: a collection's passages, a JSONL record's `field`, or lines up to a blank one."""
+def read_documents(sources: Sequence[Path], name: str) -> Iterator[Document]:
+    """Every document of every source: passages, a JSONL record's field `name`, or lines up to a blank one."""
     for source in sources:
         if (source / "corpus.jsonl").is_file():
-            for passage in formats.open_collection(source).passages():
+            for passage in open_collection(source).passages():
                 yield [line for line in (passage.title, *passage.text.splitlines()) if line.strip()]
             continue
         for path in text_files(source):
-            yield from _jsonl(path, field) if ".jsonl" in path.suffixes else _plain(path)
+            yield from _jsonl(path, name) if ".jsonl" in path.suffixes else _plain(path)
 
 
 def _jsonl(path: Path, name: str) -> Iterator[Document]:
-    for where, record in formats.read_jsonl(path):
-        yield [line for line in formats.field(record, name, where).splitlines() if line.strip()]
+    for where, record in read_jsonl(path):
+        yield [line for line in field(record, name, where).splitlines() if line.strip()]
 
 
 def _plain(path: Path) -> Iterator[Document]:
     lines: Document = []
     expected = 1
-    for number, line in formats.read_lines(path):
+    for number, line in read_lines(path):
         if number > expected and lines:  # read_lines leaves blank lines out
             yield lines
             lines = []

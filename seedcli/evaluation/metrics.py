@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedcli.base.errors import ConfigError
-from seedcli.data.formats import Qrels
+from seedcli.data.records import Qrels
 from seedcli.retrieval.runs import Run
 
 FUNCTIONS = {  # measure -> ranx's name of its function

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from seedcli.base.errors import ConfigError
 from seedcli.base.files import write_json, write_text, written_whole
-from seedcli.data.formats import Qrels, Query
+from seedcli.data.records import Qrels, Query
 from seedcli.evaluation.metrics import evaluate, judged_queries
 from seedcli.evaluation.significance import every_sign, permutation_test
 from seedcli.retrieval.runs import Run

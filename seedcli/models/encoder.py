@@ -15,7 +15,7 @@ from seedcli.base.config import resolve
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import read_json, write_json
 from seedcli.data.batches import Sequences
-from seedcli.data.formats import Passage, Query
+from seedcli.data.records import Passage, Query
 from seedcli.data.templates import check_template
 from seedcli.data.tokenizer import Tokenizer, open_tokenizer
 

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from seedcli.base.progress import Progress
-from seedcli.data.formats import Collection
+from seedcli.data.collections import Collection
 from seedcli.retrieval.lucene import index_collection, search_index
 from seedcli.retrieval.runs import write_run
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from seedcli.data.batches import global_batch, padded
-from seedcli.data.formats import Passage, Qrels, Query
 from seedcli.data.ragged import Ragged
+from seedcli.data.records import Passage, Qrels, Query
 from seedcli.data.templates import render
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.retrieval.runs import Run

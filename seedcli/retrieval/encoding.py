@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from seedcli.base.progress import Advance, Progress
 from seedcli.base.runtime import Runtime
 from seedcli.data.batches import padded
-from seedcli.data.formats import Passage, Query
+from seedcli.data.records import Passage, Query
 from seedcli.data.templates import render
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import Encoder

@@ -18,7 +18,8 @@ import numpy as np
 
 from seedcli.base.errors import DataError, SeedError
 from seedcli.base.progress import Progress
-from seedcli.data.formats import Collection, Query
+from seedcli.data.collections import Collection
+from seedcli.data.records import Query
 from seedcli.retrieval.runs import Ranking
 
 JAVA = 21  # Pyserini's classes are compiled for it

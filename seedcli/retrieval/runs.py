@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from seedcli.base.errors import DataError
 from seedcli.base.files import written_whole
-from seedcli.data.formats import read_lines
+from seedcli.data.lines import read_lines
 
 LINES_AT_ONCE = 1 << 16
 

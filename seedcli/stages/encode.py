@@ -5,7 +5,7 @@ from pathlib import Path
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.progress import Progress
 from seedcli.configs.encode import EncodeConfig
-from seedcli.data.formats import collection_folder, open_collection
+from seedcli.data.sources import open_collection, source_path
 from seedcli.models.encoder import model_folder, open_encoder
 from seedcli.retrieval.encoding import Role, TextEncoder, write_vectors
 from seedcli.retrieval.vectors import open_shards
@@ -20,7 +20,7 @@ def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError("--split chooses queries; a corpus is encoded whole")
     name, source = ("collection", config.corpus) if config.corpus is not None else ("queries", str(config.queries))
     open_collection(source, progress)
-    return {"model": model_folder(config.model), name: collection_folder(source)}
+    return {"model": model_folder(config.model), name: source_path(source)}
 
 
 def run(config: EncodeConfig, stage: Stage) -> Outcome:

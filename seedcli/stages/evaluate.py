@@ -8,7 +8,9 @@ from seedcli.base.errors import ConfigError
 from seedcli.base.files import write_json
 from seedcli.base.progress import Progress
 from seedcli.configs.evaluate import EvaluateConfig
-from seedcli.data.formats import Qrels, collection_folder, open_collection, read_qrels
+from seedcli.data.formats.trec import read_qrels
+from seedcli.data.records import Qrels
+from seedcli.data.sources import open_collection, source_path
 from seedcli.evaluation.metrics import parse_measures
 from seedcli.evaluation.report import compare, pick_examples, write_report
 from seedcli.retrieval.runs import Run, read_run, run_path
@@ -25,7 +27,7 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError("--examples needs texts: give --qrels a BEIR folder or pydocs")
     read_judgements(config, progress)
     runs = {f"runs.{row}.{name}": path for row, (name, path) in enumerate(named.items())}
-    return runs | {"qrels": collection_folder(config.qrels)}
+    return runs | {"qrels": source_path(config.qrels)}
 
 
 def run(config: EvaluateConfig, stage: Stage) -> Outcome:

@@ -10,7 +10,8 @@ from seedcli.base.errors import DataError
 from seedcli.base.files import write_json
 from seedcli.base.progress import Progress
 from seedcli.configs.finetune import FinetuneConfig
-from seedcli.data.formats import Qrels, collection_folder, open_collection
+from seedcli.data.records import Qrels
+from seedcli.data.sources import open_collection, source_path
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import (
     Encoder,
@@ -35,7 +36,7 @@ from seedcli.training.optimizers import adamw, warmup_steps
 def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
     """The model, the data, and the run of negatives if there is one, by name."""
     data = open_collection(config.data, progress)
-    paths = {"model": model_folder(config.model), "data": collection_folder(config.data)}
+    paths = {"model": model_folder(config.model), "data": source_path(config.data)}
     data.qrels(config.split)
     chosen_settings(config, paths["model"])
     if config.negatives.hard and config.negatives.negatives != "bm25":

@@ -6,7 +6,7 @@ from seedcli.base.errors import ConfigError
 from seedcli.base.manifest import finished
 from seedcli.base.progress import Progress
 from seedcli.configs.index import IndexConfig
-from seedcli.data.formats import collection_folder, open_collection
+from seedcli.data.sources import open_collection, source_path
 from seedcli.retrieval.lucene import index_collection
 from seedcli.retrieval.vectors import open_shards
 from seedcli.stages.stage import Outcome, Stage
@@ -22,7 +22,7 @@ def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
             raise ConfigError(f"--vectors {config.vectors}: holds query vectors; give those of a corpus")
         return {"vectors": Path(config.vectors)}
     open_collection(str(config.corpus), progress)
-    return {"corpus": collection_folder(str(config.corpus))}
+    return {"corpus": source_path(str(config.corpus))}
 
 
 def run(config: IndexConfig, stage: Stage) -> Outcome:

@@ -12,9 +12,9 @@ from seedcli.base.progress import Progress, counted
 from seedcli.configs.pretrain import PretrainConfig
 from seedcli.data import blocks, wordpiece
 from seedcli.data.batches import PretrainingBatches
-from seedcli.data.formats import collection_folder
 from seedcli.data.masking import Masking
 from seedcli.data.ragged import Ragged
+from seedcli.data.sources import source_path
 from seedcli.data.text import read_documents, text_files
 from seedcli.data.tokenizer import Tokenizer, open_tokenizer
 from seedcli.models.encoder import (
@@ -39,7 +39,7 @@ def inputs(config: PretrainConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError("give either --init MODEL, or --tokenizer train (or a folder, a hub name, a vocab.txt)")
     if not config.text:
         raise ConfigError("--text is empty: name files, folders, a BEIR folder, or pydocs")
-    paths = {f"text.{row}": collection_folder(source, progress) for row, source in enumerate(config.text)}
+    paths = {f"text.{row}": source_path(source, progress) for row, source in enumerate(config.text)}
     for path in paths.values():
         if not (path / "corpus.jsonl").is_file():
             text_files(path)

@@ -13,7 +13,8 @@ from seedcli.base.manifest import Manifest, finished, located, read_manifest
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.configs.search import SearchConfig
-from seedcli.data.formats import Passage, Query, collection_folder, open_collection
+from seedcli.data.records import Passage, Query
+from seedcli.data.sources import open_collection, source_path
 from seedcli.models.encoder import open_encoder
 from seedcli.retrieval import exact
 from seedcli.retrieval.encoding import TextEncoder
@@ -69,7 +70,7 @@ def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     paths = {f"index.{row}": Path(folder) for row, folder in enumerate(config.index)}
     if read_manifest(Path(config.queries)) is None:
         open_collection(config.queries, progress)
-    return paths | {"queries": collection_folder(config.queries)}
+    return paths | {"queries": source_path(config.queries)}
 
 
 def run(config: SearchConfig, stage: Stage) -> Outcome:

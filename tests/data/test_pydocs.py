@@ -9,8 +9,8 @@ import pytest
 
 from seedcli.base.progress import Advance, Silent
 from seedcli.data import pydocs
-from seedcli.data.formats import Collection, open_collection
 from seedcli.data.pydocs import Document, Package, find_package, fingerprint, pydocs_folder, query_and_passage, sample
+from seedcli.data.sources import open_collection
 
 FILES = 12
 WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi"
@@ -183,7 +183,7 @@ def test_of_two_builders_at_once_both_succeed() -> None:
     folders = []
     folders.append(pydocs_folder(Interrupted(lambda: folders.append(pydocs_folder()))))
     assert len(set(folders)) == 1
-    assert len(list(Collection(folders[0]).passages())) == 2 * FILES + 1
+    assert len(list(open_collection(folders[0]).passages())) == 2 * FILES + 1
     assert [path.name for path in folders[0].parent.glob("*pydocs*")] == [folders[0].name]
 
 

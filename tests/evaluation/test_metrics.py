@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seedcli.base.errors import ConfigError
-from seedcli.data.formats import Qrels
+from seedcli.data.records import Qrels
 from seedcli.evaluation.metrics import evaluate, judged_queries, parse_measures
 from seedcli.retrieval.runs import Ranking, Run, run_of
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seedcli.base.errors import ConfigError
-from seedcli.data.formats import Query
+from seedcli.data.records import Query
 from seedcli.evaluation.metrics import evaluate
 from seedcli.evaluation.report import compare, markdown, pick_examples, write_report
 from seedcli.retrieval.runs import Ranking, Run, run_of

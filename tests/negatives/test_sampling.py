@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seedcli.data.formats import Passage, Qrels, Query
+from seedcli.data.records import Passage, Qrels, Query
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.negatives.sampling import (
     ContrastiveBatches,

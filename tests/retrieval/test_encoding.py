@@ -12,7 +12,7 @@ from transformers import AutoModel, BertConfig
 
 from seedcli.base.progress import Silent
 from seedcli.base.runtime import Runtime
-from seedcli.data.formats import Passage, Query
+from seedcli.data.records import Passage, Query
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import Encoder, EncoderSettings
 from seedcli.retrieval.encoding import Item, TextEncoder, token_batches, write_vectors

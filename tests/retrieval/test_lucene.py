@@ -9,7 +9,7 @@ import pytest
 
 from seedcli.base.errors import DataError, SeedError
 from seedcli.base.progress import Silent
-from seedcli.data.formats import Query
+from seedcli.data.records import Query
 from seedcli.retrieval.lucene import Child, build_index, java_home, java_version, search_index
 from seedcli.retrieval.runs import Ranking
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from seedcli.base.errors import ConfigError, DataError, FolderError
 from seedcli.base.manifest import finished, identify, located, read_manifest
 from seedcli.cli import app
-from seedcli.data.formats import open_collection
+from seedcli.data.sources import open_collection
 from seedcli.retrieval.runs import read_run
 
 SMALL = {"optimize.steps": 3, "optimize.batch_size": 8, "optimize.warmup": 1}

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from seedcli.base.errors import ConfigError, DataError, SeedError
-from seedcli.data.formats import open_collection
+from seedcli.data.sources import open_collection
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 FEW = {"words.length": 32, "optimize.batch_size": 4, "optimize.micro_batch": 4, "optimize.warmup": 1}

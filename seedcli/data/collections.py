@@ -1,0 +1,64 @@
+"""Collections: passages, queries, judgements and training examples, each read anew from its file when asked for."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
+
+from seedcli.base.errors import DataError
+from seedcli.data.records import Example, Passage, Qrels, Query
+
+Reader = TypeVar("Reader")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a source holds, as readers by role: functions that begin anew when called, and hold no corpus in memory.
+
+    Queries, qrels and examples are read by split; under "" stand those of a file that names none.
+    """
+
+    source: Path | str  # for messages
+    passage_reader: Callable[[], Iterator[Passage]] | None = None
+    query_readers: Mapping[str, Callable[[], Iterator[Query]]] = field(default_factory=dict)
+    qrels_readers: Mapping[str, Callable[[], Qrels]] = field(default_factory=dict)
+    example_readers: Mapping[str, Callable[[], Iterator[Example]]] = field(default_factory=dict)
+
+    def passages(self) -> Iterator[Passage]:
+        if self.passage_reader is None:
+            raise DataError(f"{self.source}: holds no passages")
+        return self.passage_reader()
+
+    def count(self) -> int:
+        return sum(1 for _ in self.passages())
+
+    def passages_of(self, ids: Iterable[str]) -> dict[str, Passage]:
+        """The passages of some ids, by id; those that the corpus lacks are left out."""
+        wanted = set(ids)
+        return {passage.id: passage for passage in self.passages() if passage.id in wanted}
+
+    def queries(self, split: str | None = None) -> Iterator[Query]:
+        """All queries, or those of `split`: what the qrels of that name judge, in the order of the file."""
+        if not self.query_readers:
+            raise DataError(f"{self.source}: holds no queries")
+        if split is None:
+            return chain.from_iterable(reader() for reader in self.query_readers.values())
+        judged = self.qrels(split) if split in self.qrels_readers or split not in self.query_readers else None
+        reader = self.query_readers.get(split) or self.query_readers.get("")
+        queries = reader() if reader else self.queries()
+        return queries if judged is None else (query for query in queries if query.id in judged)
+
+    def qrels(self, split: str) -> Qrels:
+        return self._of(self.qrels_readers, split, "qrels")()
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """The training examples of a split: triples, or queries with the passages that were found for them."""
+        return self._of(self.example_readers, split, "training examples")()
+
+    def _of(self, readers: Mapping[str, Reader], split: str, what: str) -> Reader:
+        reader = readers.get(split) or readers.get("")
+        if reader is None:
+            there = ", ".join(sorted(readers)) or f"no {what}"
+            raise DataError(f"{self.source}: no such split of its {what}: {split!r}; it has {there}")
+        return reader
