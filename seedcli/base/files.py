@@ -36,7 +36,7 @@ def made_whole(folder: Path) -> Iterator[Path]:
     try:
         yield aside
         for path in aside.rglob("*"):
-            if path.is_file():
+            if path.is_file() and not path.is_symlink():
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
         try:
@@ -59,6 +59,11 @@ def visible_files(folder: Path) -> list[Path]:
             found += [Path(parent, name) for name in names if not name.startswith(".")]
         seen.add(real)
     return sorted(found)
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file itself, or the visible files of a folder."""
+    return visible_files(path) if path.is_dir() else [path]
 
 
 def cache_folder() -> Path:

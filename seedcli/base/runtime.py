@@ -1,11 +1,11 @@
 """Rank, device, precision and collectives: the one place that touches torch.distributed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ from seedcli.base.errors import ConfigError
 PATIENCE = timedelta(days=2)  # while one process hashes inputs, tokenises or mines, the others wait
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,15 @@ class Runtime:
             values = values.clone()
             dist.all_reduce(values)
         return values
+
+    def cached(self, make: Callable[[], Made]) -> Made:
+        """What `make` gives and keeps in the machine's cache: the first process there makes it, the others find it."""
+        if not self.first_here:
+            self.barrier()
+            return make()
+        made = make()
+        self.barrier()
+        return made
 
     def barrier(self) -> None:
         if self.world > 1:

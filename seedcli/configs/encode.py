@@ -8,7 +8,7 @@ from annotated_doc import Doc
 from annotated_types import Ge
 
 from seedcli.base.config import INPUT, RARE
-from seedcli.configs.groups import Machine
+from seedcli.configs.groups import Machine, Problems
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,14 @@ class EncodeConfig:
 
     out: Annotated[Path, Doc("The folder to leave the vectors in.")]
     model: Annotated[str, Doc("The encoder: a folder, or a name of the Hugging Face hub."), INPUT]
-    corpus: Annotated[str | None, Doc("Encode the passages of this collection: a BEIR folder, or pydocs."), INPUT] = (
-        None
-    )
+    corpus: Annotated[
+        str | None,
+        Doc("Encode the passages of this collection (see README: folders, files, irds:ID, hf:NAME, pydocs)."),
+        INPUT,
+    ] = None
     queries: Annotated[str | None, Doc("Encode the queries of this collection."), INPUT] = None
     split: Annotated[str | None, Doc("Only the queries that these qrels judge.")] = None
+    problems: Problems = "report"
     batch_tokens: Annotated[int, Ge(1), Doc("Tokens computed at a time, padding included.")] = 8_192
     shard_size: Annotated[int, Ge(1), Doc("Vectors a shard; what a killed run may lose."), RARE] = 20_000
     machine: Machine = field(default_factory=Machine)

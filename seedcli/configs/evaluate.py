@@ -8,6 +8,7 @@ from annotated_doc import Doc
 from annotated_types import Ge
 
 from seedcli.base.config import INPUT, RARE
+from seedcli.configs.groups import Problems
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,13 @@ class EvaluateConfig:
     runs: Annotated[
         list[str], Doc("A run, as NAME=PATH or PATH: a TREC file, or a folder of seed search; repeatable."), INPUT
     ]
-    qrels: Annotated[str, Doc("Judgements: a BEIR folder, pydocs, or a file (TREC or BEIR)."), INPUT]
-    split: Annotated[str, Doc("Which qrels of a BEIR folder or pydocs.")] = "test"
+    qrels: Annotated[str, Doc("Judgements: a collection, or a file of them (TREC, BEIR)."), INPUT]
+    split: Annotated[str, Doc("Which qrels of a collection.")] = "test"
     measures: Annotated[
         list[str], Doc("mrr, recall, ndcg, map, precision or hit_rate, with or without @k, or r-precision; repeatable.")
     ] = field(default_factory=lambda: ["mrr@10", "recall@100", "ndcg@10"])  # fmt: skip
     baseline: Annotated[str | None, Doc("The name of the run that the others are tested against.")] = None
+    problems: Problems = "report"
     permutations: Annotated[int, Ge(100), Doc("Random sign flips of the test."), RARE] = 10_000
     seed: Annotated[int, Ge(0), Doc("Of the test and of the examples."), RARE] = 0
     examples: Annotated[int, Ge(0), Doc("Queries to show with the first three hits of the last run.")] = 0

@@ -8,7 +8,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Gt, Lt
 
 from seedcli.base.config import INPUT, RARE
-from seedcli.configs.groups import Machine, Saving
+from seedcli.configs.groups import Machine, Problems, Saving
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,11 @@ class Tower:
     query_length: Annotated[int | None, Ge(4), Doc("Tokens of a query; longer ones are cut.")] = None
     passage_length: Annotated[int | None, Ge(4), Doc("Tokens of a passage; longer ones are cut.")] = None
     query_template: Annotated[str | None, Doc("How a query is written, such as 'query: {text}'."), RARE] = None
-    passage_template: Annotated[str | None, Doc("How a passage is written, such as '{title} {text}'."), RARE] = None
+    passage_template: Annotated[
+        str | None,
+        Doc("How a passage is written, such as '{title} [SEP] {text}', or a name: beir, msmarco-document, nq, mind."),
+        RARE,
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,10 @@ class Negatives:
 
     negatives: Annotated[
         str,
-        Doc("Where hard negatives come from: bm25 (searched here), or a run (a file, or a folder of seed search)."),
+        Doc(
+            "Where hard negatives come from: bm25 (searched here), a run (a file, or a folder of seed search), file "
+            "(those that the examples of --data bring), or a file of triples of ids, which are the examples then."
+        ),
         INPUT,
     ] = "bm25"
     depth: Annotated[int, Ge(1), Doc("How many of the first passages of a ranking are candidates.")] = 100
@@ -72,8 +79,11 @@ class FinetuneConfig:
 
     out: Annotated[Path, Doc("The folder to leave the model in.")]
     model: Annotated[str, Doc("The model to start from: a folder, or a name of the Hugging Face hub."), INPUT]
-    data: Annotated[str, Doc("Passages, queries and qrels: a BEIR folder, or pydocs."), INPUT]
+    data: Annotated[
+        str, Doc("Passages, queries and qrels: a collection; or a file of examples (triples, DPR's JSON)."), INPUT
+    ]
     split: Annotated[str, Doc("The qrels to train on.")] = "train"
+    problems: Problems = "report"
     tower: Tower = field(default_factory=Tower)
     negatives: Negatives = field(default_factory=Negatives)
     optimize: Optimize = field(default_factory=Optimize)

@@ -8,6 +8,15 @@ from annotated_types import Ge
 
 from seedcli.base.config import INCIDENTAL
 
+Problems = Annotated[
+    Literal["report", "stop"],
+    Doc(
+        "Ids that stand twice or that the corpus lacks, empty texts, queries without positives: "
+        "report them and go on, or stop."
+    ),
+    INCIDENTAL,
+]
+
 
 @dataclass(frozen=True)
 class Machine:

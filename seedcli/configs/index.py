@@ -8,6 +8,7 @@ from annotated_doc import Doc
 from annotated_types import Ge, Le
 
 from seedcli.base.config import INCIDENTAL, INPUT, RARE
+from seedcli.configs.groups import Problems
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class IndexConfig:
     out: Annotated[Path, Doc("The folder to leave the index in.")]
     kind: Annotated[Literal["flat", "bm25"], Doc("flat: every vector is compared; bm25: words.")] = "flat"
     vectors: Annotated[str | None, Doc("flat: the folder that seed encode left."), INPUT] = None
-    corpus: Annotated[str | None, Doc("bm25: a BEIR folder, or pydocs."), INPUT] = None
+    corpus: Annotated[str | None, Doc("bm25: a collection of passages."), INPUT] = None
+    problems: Problems = "report"
     k1: Annotated[float, Ge(0), Doc("bm25: how soon repeated words count no more."), RARE] = 0.9
     b: Annotated[float, Ge(0), Le(1), Doc("bm25: how much long passages are held back."), RARE] = 0.4
     heap: Annotated[str, Doc("bm25: the largest heap of Java, such as 2g."), RARE, INCIDENTAL] = "2g"

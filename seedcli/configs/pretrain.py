@@ -78,7 +78,9 @@ class PretrainConfig:
 
     out: Annotated[Path, Doc("The folder to leave the model in.")]
     text: Annotated[
-        list[str], Doc("Text files, folders of them (.txt, .jsonl, .gz), BEIR folders, or pydocs; repeatable."), INPUT
+        list[str],
+        Doc("Text files and folders (.txt, .jsonl, .gz, .zst), or collections, whose passages are read; repeatable."),
+        INPUT,
     ]
     model: Model = field(default_factory=Model)
     words: Words = field(default_factory=Words)

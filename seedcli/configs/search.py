@@ -8,7 +8,7 @@ from annotated_doc import Doc
 from annotated_types import Ge
 
 from seedcli.base.config import ARGUMENT, INCIDENTAL, INPUT, RARE
-from seedcli.configs.groups import Machine
+from seedcli.configs.groups import Machine, Problems
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,11 @@ class SearchConfig:
     question: Annotated[str | None, Doc("What to ask, in words."), ARGUMENT] = None
     out: Annotated[Path | None, Doc("The folder to leave run.trec in.")] = None
     queries: Annotated[
-        str | None, Doc("A BEIR folder, pydocs, or a folder of queries that seed encode left."), INPUT
+        str | None, Doc("A collection, a file of queries, or a folder of queries that seed encode left."), INPUT
     ] = None
     split: Annotated[str | None, Doc("Only the queries that these qrels judge.")] = None
     depth: Annotated[int | None, Ge(1), Doc("Hits a query; left out: 1,000, or 10 for a QUESTION.")] = None
+    problems: Problems = "report"
     fusion_k: Annotated[int, Ge(0), Doc("Fusion: what is added to each rank before its reciprocal."), RARE] = 60
     fusion_depth: Annotated[int, Ge(1), Doc("Fusion: hits taken from each index."), RARE] = 1_000
     heap: Annotated[str, Doc("bm25: the largest heap of Java, such as 2g."), RARE, INCIDENTAL] = "2g"

@@ -12,7 +12,7 @@ from seedcli.data.ragged import Ragged, RaggedWriter
 from seedcli.data.text import Document
 from seedcli.data.tokenizer import BATCH, Tokenizer
 
-RULES = 1  # to be raised when other blocks would come out of the same text
+RULES = 2  # to be raised when other blocks would come out of the same text
 SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,9 +29,6 @@ class Collection:
             raise DataError(f"{self.source}: holds no passages")
         return self.passage_reader()
 
-    def count(self) -> int:
-        return sum(1 for _ in self.passages())
-
     def passages_of(self, ids: Iterable[str]) -> dict[str, Passage]:
         """The passages of some ids, by id; those that the corpus lacks are left out."""
         wanted = set(ids)
@@ -43,7 +39,7 @@ class Collection:
         if not self.query_readers:
             raise DataError(f"{self.source}: holds no queries")
         if split is None:
-            return chain.from_iterable(reader() for reader in self.query_readers.values())
+            return self.query_readers[""]() if "" in self.query_readers else self._queries_of_all_splits()
         judged = self.qrels(split) if split in self.qrels_readers or split not in self.query_readers else None
         reader = self.query_readers.get(split) or self.query_readers.get("")
         queries = reader() if reader else self.queries()
@@ -56,9 +52,24 @@ class Collection:
         """The training examples of a split: triples, or queries with the passages that were found for them."""
         return self._of(self.example_readers, split, "training examples")()
 
+    def _queries_of_all_splits(self) -> Iterator[Query]:
+        """Each query once, though several splits may have it. Raises DataError where they differ in its text."""
+        seen: dict[str, tuple[str, Query]] = {}
+        for split, reader in self.query_readers.items():
+            for query in reader():
+                first, same = seen.setdefault(query.id, (split, query))
+                if first == split:
+                    yield query
+                elif same != query:
+                    raise DataError(
+                        f"{self.source}: query {query.id!r} is another one in {first} than in {split}; name a split"
+                    )
+
     def _of(self, readers: Mapping[str, Reader], split: str, what: str) -> Reader:
         reader = readers.get(split) or readers.get("")
+        if not readers:
+            raise DataError(f"{self.source}: holds no {what}")
         if reader is None:
-            there = ", ".join(sorted(readers)) or f"no {what}"
+            there = ", ".join(sorted(readers))
             raise DataError(f"{self.source}: no such split of its {what}: {split!r}; it has {there}")
         return reader

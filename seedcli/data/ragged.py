@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 
 class Ragged:
@@ -29,11 +29,8 @@ class Ragged:
     @classmethod
     def open(cls, folder: Path, name: str) -> "Ragged":
         """Rows that a RaggedWriter left."""
-        offsets = np.load(folder / f"{name}.offsets.npy", mmap_mode="r", allow_pickle=False)
         dtype, *_ = (folder / f"{name}.dtype").read_text().split()
-        path = folder / f"{name}.values"
-        values = np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
-        return cls(values, offsets)
+        return cls(mapped(folder / f"{name}.values", dtype), mapped(folder / f"{name}.offsets", np.int64))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -46,17 +43,33 @@ class Ragged:
 
 
 class RaggedWriter:
-    """Appends rows to `folder`/`name`.*; nothing but the offsets is held in memory."""
+    """Appends rows to `folder`/`name`.*, and holds none of them."""
 
     def __init__(self, folder: Path, name: str, dtype: DTypeLike):
-        self.folder, self.name, self.dtype = folder, name, np.dtype(dtype)
-        self.offsets = [0]
-        self.file = (folder / f"{name}.values").open("wb")
+        self.dtype = np.dtype(dtype)
+        self.end = self.rows = 0
+        (folder / f"{name}.dtype").write_text(f"{self.dtype.str}\n")
+        self.values, self.offsets = ((folder / f"{name}.{part}").open("wb") for part in ("values", "offsets"))
+        self.offsets.write(np.int64(0).tobytes())
 
     def append(self, row: Any) -> None:
-        array = np.asarray(row, dtype=self.dtype)
-        self.file.write(array.tobytes())
-        self.offsets.append(self.offsets[-1] + len(array))
+        self.extend([row])
+
+    def extend(self, rows: Iterable[Any]) -> None:
+        arrays = [np.asarray(row, dtype=self.dtype) for row in rows]
+        if arrays:
+            self.extend_flat(np.concatenate(arrays), [len(row) for row in arrays])
+
+    def extend_flat(self, values: NDArray[Any], counts: ArrayLike) -> None:
+        """Rows that stand one after the other, so many values each."""
+        ends = self.end + np.cumsum(counts, dtype=np.int64)
+        self.values.write(values.astype(self.dtype, copy=False).tobytes())
+        self.offsets.write(ends.tobytes())
+        self.end, self.rows = self.end + len(values), self.rows + len(ends)
+
+    def close(self) -> None:
+        self.values.close()
+        self.offsets.close()
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +77,9 @@ class RaggedWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
-        np.save(self.folder / f"{self.name}.offsets.npy", np.array(self.offsets, dtype=np.int64))
-        (self.folder / f"{self.name}.dtype").write_text(f"{self.dtype.str}\n")
+        self.close()
+
+
+def mapped(path: Path, dtype: DTypeLike) -> NDArray[Any]:
+    """The bare numbers of a file, memory-mapped; an empty file can't be."""
+    return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)

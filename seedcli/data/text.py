@@ -1,15 +1,18 @@
-"""Plain text for pre-training, as documents: files, folders, .gz, JSONL with a field, a collection's passages."""
+"""Plain text for pre-training, as documents: files, folders, JSONL with a field, a collection's passages."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seedcli.base.errors import DataError
 from seedcli.base.files import visible_files
-from seedcli.data.lines import field, read_jsonl, read_lines
-from seedcli.data.sources import open_collection
+from seedcli.data.collections import Collection
+from seedcli.data.lines import COMPRESSED, field, read_jsonl, read_lines, suffix
+from seedcli.data.records import clean
+from seedcli.data.sources import collection_in, open_collection
 
 Document = list[str]  # its lines
-SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+SUFFIXES = tuple(kind + packed for kind in (".txt", ".jsonl") for packed in ("", *COMPRESSED))
+TABLES = {".tsv", ".csv", ".parquet"}
 
 
 def text_files(source: Path) -> list[Path]:
@@ -23,19 +26,26 @@ def text_files(source: Path) -> list[Path]:
         raise DataError(f"{source}: no such file or folder")
     files = [path for path in visible_files(source) if path.name.endswith(SUFFIXES) and not _queries(path)]
     if not files:
-        raise DataError(f"{source}: no text in it; expected files ending in {', '.join(SUFFIXES)}")
+        raise DataError(f"{source}: no text in it; expected a collection, or files ending in {', '.join(SUFFIXES)}")
     return files
 
 
 def _queries(path: Path) -> bool:
-    return path.name == "queries.jsonl" and path.with_name("corpus.jsonl").is_file()
+    return path.name.startswith("queries.jsonl") and any(path.parent.glob("corpus.jsonl*"))
+
+
+def collection_of(source: Path) -> Collection | None:
+    """The collection whose passages are the text; None for plain text, and for JSONL whose field is named."""
+    if source.is_file():
+        return open_collection(source) if suffix(source) in TABLES else None
+    return collection_in(source)
 
 
 def read_documents(sources: Sequence[Path], name: str) -> Iterator[Document]:
     """Every document of every source: passages, a JSONL record's field `name`, or lines up to a blank one."""
     for source in sources:
-        if (source / "corpus.jsonl").is_file():
-            for passage in open_collection(source).passages():
+        if collection := collection_of(source):
+            for passage in collection.passages():
                 yield [line for line in (passage.title, *passage.text.splitlines()) if line.strip()]
             continue
         for path in text_files(source):
@@ -54,7 +64,7 @@ def _plain(path: Path) -> Iterator[Document]:
         if number > expected and lines:  # read_lines leaves blank lines out
             yield lines
             lines = []
-        lines.append(line)
+        lines.append(clean(line))
         expected = number + 1
     if lines:
         yield lines

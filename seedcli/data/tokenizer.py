@@ -11,6 +11,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from seedcli.base.errors import DataError
+from seedcli.data.records import SEPARATOR
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,11 +52,22 @@ class Tokenizer:
         return self.pretrained.mask_token_id  # type: ignore[no-any-return]
 
     @property
+    def separator(self) -> int:
+        """The id that parts the fields of a text. Raises DataError when the tokenizer has none."""
+        for id_ in (self.pretrained.sep_token_id, self.pretrained.eos_token_id):
+            if id_ is not None:
+                return int(id_)
+        problem = "its tokenizer has no token that separates, which a template with [SEP] and MIND's histories need"
+        raise DataError(f"{self.pretrained.name_or_path}: {problem}")
+
+    @property
     def dtype(self) -> type[np.uint16] | type[np.uint32]:
         return np.uint16 if self.size <= 1 << 16 else np.uint32
 
     def words(self, texts: Sequence[str]) -> list[list[int]]:
-        """The bare token ids of each text, on all cores."""
+        """The bare token ids of each text, on all cores; SEPARATOR alone gives a special one, that of `separator`."""
+        if any(SEPARATOR in text for text in texts):
+            return self._parted([text.split(SEPARATOR) for text in texts])
         found = [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
         return [[id_ for id_ in ids if id_ not in self.leaks] for ids in found] if self.leaks else found
 
@@ -72,6 +84,12 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         self.pretrained.save_pretrained(folder)
+
+    def _parted(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
+        """The ids of texts in parts, the separator between any two."""
+        separator = self.separator
+        parts = iter(self.words([part for text in texts for part in text]))
+        return [[id_ for _ in text for id_ in (separator, *next(parts))][1:] for text in texts]
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """The special ids that stand before and after a single text."""

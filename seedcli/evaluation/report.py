@@ -17,7 +17,7 @@ from seedcli.base.errors import ConfigError
 from seedcli.base.files import write_json, write_text, written_whole
 from seedcli.data.records import Qrels, Query
 from seedcli.evaluation.metrics import evaluate, judged_queries
-from seedcli.evaluation.significance import every_sign, permutation_test
+from seedcli.evaluation.significance import bootstrap_intervals, every_sign, permutation_test
 from seedcli.retrieval.runs import Run
 
 LEVEL = 0.05
@@ -41,6 +41,7 @@ class Report:
     measures: list[str]  # [M]
     queries: list[str]  # [Q]
     values: NDArray[np.float64]  # [R, M, Q]
+    intervals: NDArray[np.float64]  # [R, M, 2], of the means, at 95 %
     lacking: list[int]  # [R], how many of the queries the run has no ranking for
     significance: Significance | None
 
@@ -68,13 +69,15 @@ def compare(
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"baseline {baseline!r}: no such run; {hint}there are {', '.join(names)}")
     values = np.array([[*evaluate(run, qrels, measures).values()] for run in runs.values()])
+    flat = values.reshape(-1, len(queries)).T  # [Q, R * M]
+    intervals = bootstrap_intervals(flat, permutations, seed).reshape(*values.shape[:2], 2)
     significance = None
     if baseline is not None:
         differences = (values - values[names.index(baseline)]).reshape(-1, len(queries)).T  # [Q, R * M]
         p_values = permutation_test(differences, permutations, seed).reshape(values.shape[:2])
         significance = Significance(baseline, permutations, seed, every_sign(len(queries), permutations), p_values)
     lacking = [sum(len(run.ranking(query)[0]) == 0 for query in queries) for run in runs.values()]
-    return Report(names, list(measures), queries, values, lacking, significance)
+    return Report(names, list(measures), queries, values, intervals, lacking, significance)
 
 
 def pick_examples(
@@ -103,19 +106,37 @@ def write_report(report: Report, folder: Path) -> None:
 
 
 def markdown(report: Report) -> str:
-    """The means as a table, marked where they differ from the baseline's, and a legend."""
+    """The means with their intervals as a table, marked where they differ from the baseline's; a legend; p-values."""
     p_values = report.significance.p_values if report.significance else np.ones(report.means.shape)
-    rows = [["run", *report.measures], [":--", *("--:" for _ in report.measures)]]
-    for name, means, ps in zip(report.names, report.means, p_values, strict=True):
-        rows.append([name, *(f"{mean:.4f}{'†' if p < LEVEL else ''}" for mean, p in zip(means, ps, strict=True))])
-    table = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
-    return "\n".join([*table, "", *_legend(report)]) + "\n"
+    rows = []
+    for name, means, ps, ranges in zip(report.names, report.means, p_values, report.intervals, strict=True):
+        cells = [
+            f"{mean:.4f}{'†' if p < LEVEL else ''} [{low:.4f}, {high:.4f}]"
+            for mean, p, (low, high) in zip(means, ps, ranges, strict=True)
+        ]
+        rows.append([name, *cells])
+    lines = [*_table(["run", *report.measures], rows), "", *_legend(report)]
+    if report.significance:
+        baseline = report.significance.baseline
+        tested = [[name, *map(_p, ps)] for name, ps in zip(report.names, p_values, strict=True) if name != baseline]
+        lines += ["", *_table([f"p against {baseline}", *report.measures], tested)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    ruled = [heading, [":--", *("--:" for _ in heading[1:])], *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in ruled]
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
 
 
 def _legend(report: Report) -> list[str]:
     lacking = [f"{name} lacks {count:,}" for name, count in zip(report.names, report.lacking, strict=True) if count]
     counted = f"; one that a run lacks counts as 0 ({', '.join(lacking)})" if lacking else ""
-    lines = [f"Means over {len(report.queries):,} judged queries{counted}."]
+    brackets = "in brackets their 95 % bootstrap intervals over queries"
+    lines = [f"Means over {len(report.queries):,} judged queries{counted}; {brackets}."]
     if report.significance:
         baseline, permutations, seed, complete, _ = report.significance
         signs = f"all {1 << len(report.queries):,} signs" if complete else f"{permutations:,} permutations, seed {seed}"
@@ -128,16 +149,20 @@ def _legend(report: Report) -> list[str]:
 
 def _summary(report: Report) -> dict[str, Any]:
     runs: dict[str, Any] = {}
-    for name, means, lacking in zip(report.names, report.means, report.lacking, strict=True):
-        rounded = means.round(DECIMALS).tolist()
-        runs[name] = {"lacking": lacking, "means": dict(zip(report.measures, rounded, strict=True))}
+    for name, lacking, *found in zip(report.names, report.lacking, report.means, report.intervals, strict=True):
+        means, intervals = (dict(zip(report.measures, part.round(DECIMALS).tolist(), strict=True)) for part in found)
+        runs[name] = {"lacking": lacking, "means": means, "intervals": intervals}
     settings = None
     if report.significance:
         settings = {"test": TEST, "level": LEVEL, **report.significance._asdict()}
         for name, row in zip(report.names, settings.pop("p_values").tolist(), strict=True):
             if name != report.significance.baseline:
                 runs[name]["p_values"] = dict(zip(report.measures, row, strict=True))
-    return {"queries": len(report.queries), "measures": report.measures, "significance": settings, "runs": runs}
+    legend = [line for line in _legend(report) if line]
+    return {
+        "queries": len(report.queries), "measures": report.measures, "significance": settings, "legend": legend,
+        "runs": runs,
+    }  # fmt: skip
 
 
 def _first(run: Run, query: str, depth: int) -> list[str]:

@@ -28,3 +28,22 @@ def permutation_test(differences: NDArray[np.float64], permutations: int, seed: 
         negative = (rows[:, None] >> np.arange(queries)) & 1 if complete else rng.random((len(rows), queries)) < 0.5
         reached += (np.abs((1.0 - 2.0 * negative) @ differences) >= bound).sum(axis=0)
     return reached / trials if complete else (1 + reached) / (1 + trials)
+
+
+def bootstrap_intervals(
+    values: NDArray[np.float64], resamples: int, seed: int, level: float = 0.95
+) -> NDArray[np.float64]:
+    """Percentile bootstrap intervals of each column's mean over queries: [Q, M] -> [M, 2], low and high.
+
+    All columns see the same resamples (Efron & Tibshirani 1993, chapter 13).
+    """
+    queries = len(values)
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, values.shape[1]))
+    step = max(1, SIGNS_AT_ONCE // queries)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = rng.integers(0, queries, (size, queries)) + np.arange(size)[:, None] * queries
+        counts = np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries)
+        means[start : start + size] = counts @ values / queries
+    return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0).T

@@ -15,7 +15,7 @@ def mine(collection: Collection, split: str, depth: int, folder: Path, progress:
     if not path.is_file():
         index = folder / "bm25"
         index_collection(collection, index, progress)
-        queries = collection.queries(split)
-        write_run(path, search_index(index, queries, depth, progress, total=len(collection.qrels(split))), "bm25")
+        queries, total = collection.queries(split), len(collection.qrels(split))
+        write_run(path, search_index(index, queries, depth, progress, total=total), "bm25")
         shutil.rmtree(index)
     return path

@@ -40,7 +40,7 @@ class TextEncoder:
         self.runtime = runtime
         self.batch_tokens = batch_tokens
 
-    def items(self, records: Iterable[Passage] | Iterable[Query]) -> Iterator[Item]:
+    def items(self, records: Iterable[Passage | Query]) -> Iterator[Item]:
         """Passages or queries, written out by the model's template."""
         settings = self.encoder.settings
         for record in records:

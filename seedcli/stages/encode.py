@@ -1,14 +1,18 @@
 """seed encode: a model and a corpus, or queries -> shards of vectors with their ids."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.progress import Progress
 from seedcli.configs.encode import EncodeConfig
+from seedcli.data.records import Passage, Query
 from seedcli.data.sources import open_collection, source_path
+from seedcli.data.survey import Survey, survey_passages, survey_queries
 from seedcli.models.encoder import model_folder, open_encoder
 from seedcli.retrieval.encoding import Role, TextEncoder, write_vectors
 from seedcli.retrieval.vectors import open_shards
+from seedcli.stages.estimates import LIBRARIES, announce, mean_tokens, rounded, weights
 from seedcli.stages.stage import Outcome, Stage
 
 
@@ -26,17 +30,45 @@ def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
 def run(config: EncodeConfig, stage: Stage) -> Outcome:
     encoder, tokenizer = open_encoder(Path(stage.inputs["model"].path))
     model = TextEncoder(encoder, tokenizer, stage.runtime, config.batch_tokens)
-    if config.corpus:
-        collection = open_collection(config.corpus)
-        items, total = model.items(collection.passages()), collection.count()
-    else:
-        queries = list(open_collection(str(config.queries)).queries(config.split))
-        items, total = model.items(queries), len(queries)
     role: Role = "passage" if config.corpus else "query"
-    write_vectors(items, model, role, stage.folder, config.shard_size, total, stage.progress)
-    stage.runtime.barrier()
-    if not any(stage.folder.glob("vectors-*")):
+    survey = surveyed(config, stage)
+    survey.problems.settle(str(config.corpus or config.queries), config.problems, stage.progress)
+    if not survey.records:
         raise DataError(f"{config.corpus or config.queries}: empty, nothing to encode")
+    expect(config, stage, model, role, survey)
+    items = model.items(records(config))
+    write_vectors(items, model, role, stage.folder, config.shard_size, survey.records, stage.progress)
+    stage.runtime.barrier()
     shards = open_shards(stage.folder)
     metrics = {"vectors": sum(shard.size for shard in shards), "width": shards[0].width, "shards": len(shards)}
     return Outcome([shard.path for shard in shards], {"role": role, **metrics})
+
+
+def records(config: EncodeConfig) -> Iterator[Passage | Query]:
+    if config.corpus is not None:
+        return open_collection(config.corpus).passages()
+    return open_collection(str(config.queries)).queries(config.split)
+
+
+def surveyed(config: EncodeConfig, stage: Stage) -> Survey:
+    if config.corpus is not None:
+        corpus, identity = open_collection(config.corpus), stage.inputs["collection"].identity
+        return stage.runtime.cached(lambda: survey_passages(corpus, identity, stage.progress))
+    asked, identity = open_collection(str(config.queries)), stage.inputs["queries"].identity
+    return stage.runtime.cached(lambda: survey_queries(asked, config.split, identity, stage.progress))
+
+
+def expect(config: EncodeConfig, stage: Stage, model: TextEncoder, role: Role, survey: Survey) -> None:
+    """Tell what is to come."""
+    settings, size = model.encoder.settings, model.encoder.size
+    length = settings.query_length if role == "query" else settings.passage_length
+    tokens = mean_tokens((item.text for item in model.items(records(config))), model.tokenizer, length)
+    shard = min(config.shard_size, survey.records)
+    texts = 3 * survey.characters // max(1, survey.records)  # as characters, as bytes and as tokens
+    holds = LIBRARIES + 4 * weights(model.encoder) + shard * (8 * size + texts) + 40 * config.batch_tokens * size
+    announce(
+        f"{survey.records:,} texts, about {rounded(tokens * survey.records)} tokens, at most {length} each",
+        holds,
+        {stage.folder: survey.records * (4 * size + 24)},
+        stage.progress,
+    )

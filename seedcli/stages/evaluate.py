@@ -8,9 +8,9 @@ from seedcli.base.errors import ConfigError
 from seedcli.base.files import write_json
 from seedcli.base.progress import Progress
 from seedcli.configs.evaluate import EvaluateConfig
-from seedcli.data.formats.trec import read_qrels
-from seedcli.data.records import Qrels
+from seedcli.data.records import SEPARATOR, Qrels
 from seedcli.data.sources import open_collection, source_path
+from seedcli.data.survey import survey_qrels
 from seedcli.evaluation.metrics import parse_measures
 from seedcli.evaluation.report import compare, pick_examples, write_report
 from seedcli.retrieval.runs import Run, read_run, run_path
@@ -24,7 +24,7 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
     if config.baseline is not None and config.baseline not in named:
         raise ConfigError(f"--baseline {config.baseline}: no such run; there are {', '.join(named)}")
     if config.examples and Path(config.qrels).is_file():
-        raise ConfigError("--examples needs texts: give --qrels a BEIR folder or pydocs")
+        raise ConfigError("--examples needs texts: give --qrels a collection")
     read_judgements(config, progress)
     runs = {f"runs.{row}.{name}": path for row, (name, path) in enumerate(named.items())}
     return runs | {"qrels": source_path(config.qrels)}
@@ -32,6 +32,7 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
 
 def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     qrels = read_judgements(config)
+    report_problems(config, stage)
     runs = {name: read_run(run_path(path)) for name, path in named_runs(config).items()}
     measures = parse_measures(config.measures)
     with stage.progress.track("evaluate", len(runs), "runs") as advance:
@@ -44,6 +45,13 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
         files.append(stage.folder / "examples.json")
     means = dict(zip(report.names, report.means.round(6).tolist(), strict=True))
     return Outcome(files, {name: dict(zip(measures, row, strict=True)) for name, row in means.items()})
+
+
+def report_problems(config: EvaluateConfig, stage: Stage) -> None:
+    """Hold the judgements against the texts that the collection has."""
+    collection, identity = open_collection(config.qrels), stage.inputs["qrels"].identity
+    problems = survey_qrels(collection, config.split, identity, stage.progress)
+    problems.settle(config.qrels, config.problems, stage.progress)
 
 
 def named_runs(config: EvaluateConfig) -> dict[str, Path]:
@@ -62,8 +70,7 @@ def named_runs(config: EvaluateConfig) -> dict[str, Path]:
 
 
 def read_judgements(config: EvaluateConfig, progress: Progress | None = None) -> Qrels:
-    path = Path(config.qrels)
-    return read_qrels(path) if path.is_file() else open_collection(config.qrels, progress).qrels(config.split)
+    return open_collection(config.qrels, progress).qrels(config.split)
 
 
 def examples(config: EvaluateConfig, qrels: Qrels, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
@@ -74,7 +81,7 @@ def examples(config: EvaluateConfig, qrels: Qrels, runs: Mapping[str, Run]) -> l
     return [
         {
             "run": last,
-            "query": example.query.text,
+            "query": example.query.text.replace(SEPARATOR, " [SEP] "),
             "relevant": sorted(example.relevant),
             "hits": [
                 {"id": id_, "text": f"{texts[id_].title} {texts[id_].text}".strip()} for id_ in ids if id_ in texts

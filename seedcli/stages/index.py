@@ -7,8 +7,10 @@ from seedcli.base.manifest import finished
 from seedcli.base.progress import Progress
 from seedcli.configs.index import IndexConfig
 from seedcli.data.sources import open_collection, source_path
-from seedcli.retrieval.lucene import index_collection
+from seedcli.data.survey import survey_passages
+from seedcli.retrieval.lucene import heap_bytes, index_collection
 from seedcli.retrieval.vectors import open_shards
+from seedcli.stages.estimates import announce
 from seedcli.stages.stage import Outcome, Stage
 
 
@@ -29,6 +31,10 @@ def run(config: IndexConfig, stage: Stage) -> Outcome:
     if config.kind == "flat":  # vectors are stored once: the index is the manifest that points at them
         shards = open_shards(Path(stage.inputs["vectors"].path))
         return Outcome([], {"vectors": sum(shard.size for shard in shards), "width": shards[0].width})
-    lucene = stage.folder / "lucene"
-    count = index_collection(open_collection(str(config.corpus)), lucene, stage.progress, config.heap)
+    lucene, collection = stage.folder / "lucene", open_collection(str(config.corpus))
+    survey = survey_passages(collection, stage.inputs["corpus"].identity, stage.progress)
+    survey.problems.settle(str(config.corpus), config.problems, stage.progress)
+    disk = {stage.folder: survey.characters // 2}  # SQuAD's index takes a fifth, and its merging as much again
+    announce(f"{survey.records:,} passages", heap_bytes(config.heap), disk, stage.progress)
+    count = index_collection(collection, lucene, stage.progress, survey.records, config.heap)
     return Outcome([], {"passages": count}, variable=[path for path in lucene.iterdir() if path.is_file()])

@@ -15,22 +15,27 @@ from seedcli.data.batches import PretrainingBatches
 from seedcli.data.masking import Masking
 from seedcli.data.ragged import Ragged
 from seedcli.data.sources import source_path
-from seedcli.data.text import read_documents, text_files
+from seedcli.data.text import collection_of, read_documents, text_files
 from seedcli.data.tokenizer import Tokenizer, open_tokenizer
 from seedcli.models.encoder import (
+    SIZES,
     EncoderSettings,
     longest_input,
     model_folder,
     new_masked_lm,
     open_masked_lm,
+    read_config,
     save_model,
 )
 from seedcli.models.seed import SeedModel, WeakDecoder, embedding_of
+from seedcli.stages.estimates import announce, rounded, text_bytes, training_memory
 from seedcli.stages.stage import Outcome, Stage, check_batch
 from seedcli.training.checkpoint import CHECKPOINT
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import PretrainingObjective
 from seedcli.training.optimizers import adamw, warmup_steps
+
+TOKEN = 5  # bytes of text a token, in English with 8,000 to 32,000 sub-words
 
 
 def inputs(config: PretrainConfig, progress: Progress) -> dict[str, Path]:
@@ -38,10 +43,10 @@ def inputs(config: PretrainConfig, progress: Progress) -> dict[str, Path]:
     if (config.model.init is None) == (config.words.tokenizer is None):
         raise ConfigError("give either --init MODEL, or --tokenizer train (or a folder, a hub name, a vocab.txt)")
     if not config.text:
-        raise ConfigError("--text is empty: name files, folders, a BEIR folder, or pydocs")
+        raise ConfigError("--text is empty: name files, folders or collections")
     paths = {f"text.{row}": source_path(source, progress) for row, source in enumerate(config.text)}
     for path in paths.values():
-        if not (path / "corpus.jsonl").is_file():
+        if not collection_of(path):
             text_files(path)
     if config.model.init is not None:
         paths["init"] = model_folder(config.model.init)
@@ -53,6 +58,7 @@ def inputs(config: PretrainConfig, progress: Progress) -> dict[str, Path]:
 
 def run(config: PretrainConfig, stage: Stage) -> Outcome:
     check_batch(config.optimize.batch_size, stage.runtime)
+    expect(config, stage)
     tokenizer = choose_tokenizer(config, stage)
     model = build_model(config, stage, tokenizer)
     metrics = dict[str, float]()
@@ -64,6 +70,34 @@ def run(config: PretrainConfig, stage: Stage) -> Outcome:
     parameters = sum(parameter.numel() for parameter in model.encoder.parameters())
     metrics = {"parameters": parameters, "vocabulary": tokenizer.size, **metrics}
     return Outcome(files, metrics, scratch=[stage.folder / CHECKPOINT])
+
+
+def expect(config: PretrainConfig, stage: Stage) -> None:
+    """Tell what is to come, from the sizes of the files alone: nothing has been read yet."""
+    tokens = sum(map(text_bytes, text_paths(stage))) / TOKEN
+    layers, hidden, weights = shape(config, stage)
+    words, options = config.words, config.optimize
+    announce(
+        f"about {rounded(tokens)} tokens of text",
+        training_memory(weights, options.micro_batch * words.length, hidden, layers),
+        {cache_folder(): round(2 * tokens), stage.folder: 16 * weights},
+        stage.progress,
+    )
+    batch = options.batch_size * words.length
+    stage.progress.say(f"{options.steps:,} steps of {batch:,} tokens at most: {options.steps * batch:,} in all")
+
+
+def shape(config: PretrainConfig, stage: Stage) -> tuple[int, int, int]:
+    """Layers, width and number of weights of encoder and decoder, before they are made."""
+    if config.model.init is None:
+        layers, hidden = SIZES[config.model.size]
+        vocabulary, positions = config.words.vocabulary, config.words.length
+    else:
+        built = read_config(Path(stage.inputs["init"].path))
+        layers, hidden = int(built.num_hidden_layers), int(built.hidden_size)
+        vocabulary, positions = int(built.vocab_size), longest_input(built)
+    layers += config.model.decoder_layers if config.model.decoder == "weak" else 0
+    return layers, hidden, (vocabulary + positions) * hidden + 12 * layers * hidden**2
 
 
 def choose_tokenizer(config: PretrainConfig, stage: Stage) -> Tokenizer:

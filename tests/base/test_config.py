@@ -202,7 +202,7 @@ def other(option: Any) -> Any:
         return str(not option.default).lower()
     kind = str(option.hint)
     if "Literal" in kind and "none" not in kind:
-        words = [word for word in ("cuda", "bf16", "bm25", "tiny", "mean", "cosine") if f"'{word}'" in kind]
+        words = [word for word in ("cuda", "bf16", "bm25", "tiny", "mean", "cosine", "stop") if f"'{word}'" in kind]
         return words[0]
     if "float" in kind:
         return "0.25"

@@ -98,7 +98,7 @@ def test_the_plan_knows_inputs_by_content_not_by_path():
 
 
 def test_these_options_alone_leave_a_result_as_it_is():
-    aside = {"out", "machine.device", "machine.threads", "saving.log_every", "saving.save_every", "heap"}
+    aside = {"out", "machine.device", "machine.threads", "saving.log_every", "saving.save_every", "heap", "problems"}
     contents = {
         "pretrain": {"text", "model.init", "words.tokenizer"},
         "finetune": {"model", "data", "negatives.negatives"},

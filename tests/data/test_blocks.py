@@ -105,7 +105,7 @@ def test_a_build_that_was_killed_is_not_taken_for_whole(letters: Tokenizer, tmp_
         from seedcli.data.ragged import RaggedWriter
         with made_whole(Path(sys.argv[1])) as aside, RaggedWriter(aside, "blocks", "uint16") as writer:
             writer.append([2, 9, 3])
-            writer.file.flush()
+            writer.values.flush()
             os.kill(os.getpid(), signal.SIGKILL)
     """
     child = subprocess.run([sys.executable, "-c", code, tmp_path / "blocks"], env=os.environ, check=False)

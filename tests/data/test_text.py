@@ -68,7 +68,7 @@ def test_a_mistake_is_told_by_file_and_line(tmp_path: Path, name: str, content: 
 
 
 def test_a_place_without_text_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no text in it; expected files ending in \.txt"):
+    with pytest.raises(DataError, match=r"no text in it; expected a collection, or files ending in \.txt"):
         text_files(tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):
         text_files(tmp_path / "absent")

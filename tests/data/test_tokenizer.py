@@ -15,6 +15,9 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from seedcli.base.errors import DataError
+from seedcli.data.formats.msmarco import read_documents
+from seedcli.data.records import SEPARATOR
+from seedcli.data.templates import render
 from seedcli.data.tokenizer import SPECIAL, Tokenizer, open_tokenizer, pretrained
 from seedcli.data.wordpiece import train_tokenizer
 
@@ -161,6 +164,46 @@ def test_text_never_passes_for_a_special_token(tokenizer: Tokenizer) -> None:
 def test_the_name_of_a_special_token_is_read_as_the_words_it_is_of(texts: list[str]) -> None:
     tokenizer = train_tokenizer([*texts, "[mask] [sep]"], 300, True, 64)
     assert tokenizer.words(["the [MASK] eats[SEP]"]) == tokenizer.words(["the [ mask ] eats [ sep ]"])
+
+
+def test_a_separator_gives_the_models_own_between_the_parts(tokenizer: Tokenizer) -> None:
+    sep = tokenizer.pretrained.sep_token_id
+    otter, heron = tokenizer.words(["the otter", "a heron"])
+    mixed = [f"the otter{SEPARATOR}a heron", "the otter", f"{SEPARATOR}a heron{SEPARATOR}{SEPARATOR}", "", SEPARATOR]
+    assert tokenizer.words(mixed) == [[*otter, sep, *heron], otter, [sep, *heron, sep, sep], [], [sep]]
+    framed = [*tokenizer.prefix, *otter, sep, *heron, *tokenizer.suffix]
+    assert tokenizer.encode(mixed, 64)[0].tolist() == framed
+
+
+def test_a_separator_counts_as_a_token_when_texts_are_cut(wordpiece: Tokenizer) -> None:
+    cls, sep = wordpiece.prefix[0], wordpiece.suffix[0]
+    the, it = (wordpiece.words([word])[0][0] for word in ("the", "it"))
+    cut = [wordpiece.encode([f"the{SEPARATOR}it it"], length)[0].tolist() for length in (4, 5, 6)]
+    assert cut == [[cls, the, sep, sep], [cls, the, sep, it, sep], [cls, the, sep, it, it, sep]]
+
+
+def test_only_a_templates_sep_is_special_whatever_the_file_holds(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    names = "".join(tokenizer.pretrained.all_special_tokens)
+    texts = ["the [SEP] otter", "[CLS]", "<s> </s>", f"raw {SEPARATOR} character", names]
+    (tmp_path / "docs.tsv").write_text("".join(f"{row}\t\t{text}\t{text}\n" for row, text in enumerate(texts)))
+    special = set(tokenizer.special_ids) - {tokenizer.pretrained.unk_token_id}
+    passages = list(read_documents(tmp_path / "docs.tsv"))
+    assert len(passages) == len(texts)
+    for template, separators in [("{title} {text}", 0), ("{title} [SEP] {text}", 1)]:
+        for ids in tokenizer.words([render(template, passage) for passage in passages]):
+            assert [id_ for id_ in ids if id_ in special] == [tokenizer.pretrained.sep_token_id] * separators
+
+
+def test_the_end_of_a_text_parts_it_where_there_is_no_other_separator() -> None:
+    def of_letters(**names: str) -> Tokenizer:
+        backend = Backend(models.WordLevel({"<eos>": 0, "<unk>": 1, "a": 2, "b": 3}, unk_token="<unk>"))
+        backend.pre_tokenizer = pre_tokenizers.Whitespace()
+        return Tokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", **names))
+
+    assert of_letters(eos_token="<eos>").words([f"a{SEPARATOR}b"]) == [[2, 0, 3]]
+    assert of_letters().words(["a b"]) == [[2, 3]]
+    with pytest.raises(DataError, match="its tokenizer has no token that separates"):
+        of_letters().words([f"a{SEPARATOR}b"])
 
 
 def test_ids_are_kept_in_the_smallest_type_that_holds_them(wordpiece: Tokenizer) -> None:

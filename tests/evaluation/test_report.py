@@ -44,14 +44,20 @@ def test_the_table_marks_significant_differences_and_says_how_they_were_found():
     assert text.splitlines() == [
         "| run | mrr | recall@1 |",
         "| :-- | --: | --: |",
-        r"| a\|b | 0.5000 | 0.0000 |",
-        "| dense | 1.0000† | 1.0000† |",
-        "| short | 0.4375 | 0.0000 |",
+        r"| a\|b | 0.5000 [0.5000, 0.5000] | 0.0000 [0.0000, 0.0000] |",
+        "| dense | 1.0000† [1.0000, 1.0000] | 1.0000† [1.0000, 1.0000] |",
+        "| short | 0.4375 [0.3125, 0.5000] | 0.0000 [0.0000, 0.0000] |",
         "",
-        "Means over 8 judged queries; one that a run lacks counts as 0 (short lacks 1).",
+        "Means over 8 judged queries; one that a run lacks counts as 0 (short lacks 1); "
+        "in brackets their 95 % bootstrap intervals over queries.",
         "",
         "† p < 0.05 against a|b, better or worse: paired sign-flip permutation test of the mean difference, two-sided "
         "(all 256 signs; not corrected for several tests).",
+        "",
+        r"| p against a\|b | mrr | recall@1 |",
+        "| :-- | --: | --: |",
+        "| dense | 0.0078 | 0.0078 |",
+        "| short | 1.0000 | 1.0000 |",
     ]
     sampled = markdown(compare(RUNS, QRELS, ["mrr"], "dense", 200, seed=5))
     assert "(200 permutations, seed 5; not corrected for several tests)" in sampled
@@ -67,6 +73,7 @@ def test_the_files_hold_all_of_it_and_are_the_same_each_time(tmp_path):
     written = json.loads((tmp_path / "one" / "report.json").read_text())
     assert written["queries"] == 8
     assert written["runs"]["short"]["means"] == {"mrr": 0.4375, "recall@1": 0}
+    assert written["runs"]["dense"]["intervals"] == {"mrr": [1, 1], "recall@1": [1, 1]}
     assert list(written["runs"]["short"]["p_values"]) == ["mrr", "recall@1"]
     assert "p_values" not in written["runs"]["dense"]
     assert written["significance"]["baseline"] == "dense"

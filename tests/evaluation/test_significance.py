@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from seedcli.evaluation import significance
-from seedcli.evaluation.significance import permutation_test
+from seedcli.evaluation.significance import bootstrap_intervals, permutation_test
 
 
 def column(*differences: float) -> np.ndarray:
@@ -58,3 +58,18 @@ def test_all_columns_see_the_same_signs_however_they_are_cut(monkeypatch):
     monkeypatch.setattr(significance, "SIGNS_AT_ONCE", 100)
     assert [permutation_test(differences[:, [c]], 500, seed=7)[0] for c in range(3)] == together.tolist()
     assert permutation_test(differences, 500, seed=8).tolist() != together.tolist()
+
+
+def test_bootstrap_intervals_are_scipys():
+    values = np.random.default_rng(1).random((40, 2)) ** 2
+    found = bootstrap_intervals(values, 20_000, seed=0)
+    for column, interval in zip(values.T, found, strict=True):
+        other = stats.bootstrap((column,), np.mean, n_resamples=20_000, method="percentile", rng=0)
+        assert interval == pytest.approx(list(other.confidence_interval), abs=0.003)
+
+
+def test_a_bootstrap_interval_holds_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    samples = rng.exponential(1.0, (60, 400))  # 400 sets of 60 queries whose true mean is 1
+    low, high = bootstrap_intervals(samples, 1_000, seed=0).T
+    assert ((low <= 1) & (high >= 1)).mean() == pytest.approx(0.93, abs=0.04)

@@ -2,22 +2,17 @@
 
 from collections import Counter
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from seedcli.data.records import Passage, Qrels, Query
+from seedcli.data.tokenised import Texts, write_texts
 from seedcli.data.tokenizer import Tokenizer
-from seedcli.negatives.sampling import (
-    ContrastiveBatches,
-    Texts,
-    TrainingSet,
-    positive_ids,
-    tokenise,
-    training_set,
-    wanted_passages,
-)
+from seedcli.negatives.examples import TrainingSet, from_qrels, positive_ids
+from seedcli.negatives.sampling import ContrastiveBatches
 from seedcli.retrieval.runs import Ranking, Run, run_of
 from seedcli.training.objectives import ContrastiveBatch
 
@@ -50,13 +45,13 @@ def run() -> Run:
 
 
 @pytest.fixture
-def queries(wordpiece: Tokenizer) -> Texts:
-    return tokenise(QUERIES, "{text}", wordpiece, 12)
+def queries(wordpiece: Tokenizer, tmp_path: Path) -> Texts:
+    return write_texts(tmp_path / "queries", QUERIES, "{text}", wordpiece, 12)
 
 
 @pytest.fixture
-def passages(wordpiece: Tokenizer) -> Texts:
-    return tokenise(PASSAGES, "{title} {text}", wordpiece, 12)
+def passages(wordpiece: Tokenizer, tmp_path: Path) -> Texts:
+    return write_texts(tmp_path / "passages", PASSAGES, "{title} {text}", wordpiece, 12)
 
 
 def names(rows: Any) -> list[str]:
@@ -64,18 +59,16 @@ def names(rows: Any) -> list[str]:
 
 
 def pools(queries: Texts, passages: Texts, run: Run, depth: int) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    data, report = training_set(queries, passages, QRELS, run, depth)
+    data, report, _ = from_qrels(queries, passages, QRELS, run, depth)
     return {QUERIES[row].id: names(pool) for row, pool in zip(data.trained, data.negatives, strict=True)}, report
 
 
 def test_equal_texts_share_a_number_whatever_their_fields(passages: Texts, wordpiece: Tokenizer) -> None:
-    numbers = passages.numbers
-    assert numbers[passages.rows["twin0"]] == numbers[passages.rows["p0"]]
-    assert numbers[passages.rows["twin1"]] == numbers[passages.rows["p1"]]
-    assert len(set(numbers.tolist())) == len(WORDS)
+    numbers = dict(zip((passage.id for passage in PASSAGES), passages.numbers.tolist(), strict=True))
+    assert numbers["twin0"] == numbers["p0"]
+    assert numbers["twin1"] == numbers["p1"]
+    assert len(set(numbers.values())) == len(WORDS)
     assert passages.tokens[3].tolist() == wordpiece.encode(["the falcon eats"], 12)[0].tolist()
-    again = tokenise([*PASSAGES, PASSAGES[0]], "{title} {text}", wordpiece, 12)  # an id that stands twice
-    assert len(again.tokens) == len(again.rows) == len(PASSAGES)
 
 
 def test_a_pool_is_the_ranking_without_positives_and_their_twins(queries: Texts, passages: Texts, run: Run) -> None:
@@ -95,20 +88,14 @@ def test_candidates_come_from_the_first_places_alone(queries: Texts, passages: T
 
 
 def test_all_positives_in_the_corpus_are_known(queries: Texts, passages: Texts, run: Run) -> None:
-    data, _ = training_set(queries, passages, QRELS, run, 100)
+    data, *_ = from_qrels(queries, passages, QRELS, run, 100)
     assert [names(rows) for rows in data.positives] == [["p0", "p1"], ["p1"], ["p2"]]
     assert positive_ids({"a": 0, "b": 1, "c": -1, "d": 3}) == ["b", "d"]
 
 
-def test_training_touches_positives_and_the_first_of_each_ranking(run: Run) -> None:
-    right = {"p0", "p1", "p2", "p4", "gone"}
-    assert wanted_passages(QRELS, run, 3) == right | {"twin0", "p5", "lost", "p3", "twin1"}
-    assert wanted_passages(QRELS, run, 0) == right
-
-
 @pytest.fixture
 def data(queries: Texts, passages: Texts, run: Run) -> TrainingSet:
-    return training_set(queries, passages, QRELS, run, 100)[0]
+    return from_qrels(queries, passages, QRELS, run, 100)[0]
 
 
 class Drawn(list[tuple[str, str, tuple[str, ...]]]):
@@ -199,9 +186,9 @@ def test_a_batch_tells_which_texts_are_right(data: TrainingSet) -> None:
     (batch,) = ContrastiveBatches(data, 0, 3, 1, seed=5)(0, 0, 1)
     numbers = data.passages.numbers
     for row, (query, positive, _) in enumerate(Drawn(batch, data)):
-        known = {int(numbers[data.passages.rows[id_]]) for id_ in positive_ids(QRELS[query]) if id_ != "gone"}
-        assert set(batch.known[row].tolist()) - {-1} == known
-        assert batch.texts[row] == numbers[data.passages.rows[positive]]
+        right = [id_ for id_ in positive_ids(QRELS[query]) if id_ != "gone"]
+        assert set(batch.known[row].tolist()) - {-1} == set(numbers[data.passages.ids.rows(right)].tolist())
+        assert batch.texts[row] == numbers[data.passages.ids.rows([positive])[0]]
     assert batch.texts.shape == (6,)
 
 

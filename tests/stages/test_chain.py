@@ -240,7 +240,7 @@ def test_without_hard_negatives_no_ranking_is_asked_for(chain, tmp_path, perform
 def test_a_run_of_another_collection_is_no_source_of_negatives(chain, tmp_path, perform):
     (tmp_path / "run").write_text("q:otter-home Q0 elsewhere 1 1 t\n")
     given = {"model": chain.encoder, "data": chain.beir, "negatives.negatives": tmp_path / "run"}
-    with pytest.raises(DataError, match="run: a run without any negative for the queries of 'train'"):
+    with pytest.raises(DataError, match="run: no negative for any query of 'train' is in the corpus"):
         perform("finetune", out=tmp_path / "out", **given, **SMALL)
     assert not (tmp_path / "out").exists()
 
@@ -250,6 +250,9 @@ def test_what_a_stage_leaves_half_done_is_not_taken_by_the_next(chain, tmp_path,
     (tmp_path / "corpus" / "corpus.jsonl").write_text('{"_id": "1", "text": "whole"}\n{"_id": "2"}\n')
     with pytest.raises(DataError, match=r"corpus\.jsonl:2: no field 'text'"):
         perform("encode", out=tmp_path / "vectors", model=chain.retriever, corpus=tmp_path / "corpus", shard_size=1)
+    assert not (tmp_path / "vectors").exists()  # the survey finds it before any work
+    manifest = shutil.copytree(chain.vectors, tmp_path / "vectors") / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"status": "finished"', '"status": "running"'))
     with pytest.raises(FolderError, match="vectors: unfinished; repeat the seed encode command"):
         perform("index", out=tmp_path / "flat", vectors=tmp_path / "vectors")
 

@@ -18,11 +18,15 @@ from transformers import AutoModel, AutoModelForMaskedLM, BertConfig
 from seedcli.base.progress import Silent
 from seedcli.base.runtime import Runtime, gather_rows, runtime
 from seedcli.data.batches import PretrainingBatches
+from seedcli.data.ids import Ids
 from seedcli.data.masking import Masking
+from seedcli.data.pairs import pairs_of
 from seedcli.data.ragged import Ragged
+from seedcli.data.tokenised import Texts
 from seedcli.models.encoder import Encoder, EncoderSettings
 from seedcli.models.seed import SeedModel, WeakDecoder
-from seedcli.negatives.sampling import ContrastiveBatches, Texts, TrainingSet
+from seedcli.negatives.examples import TrainingSet
+from seedcli.negatives.sampling import ContrastiveBatches
 from seedcli.training.loop import Batches, Training, accumulate, train
 from seedcli.training.objectives import ContrastiveObjective, PretrainingObjective
 
@@ -56,12 +60,15 @@ def contrastive(size: int) -> Case:
     encoder = Encoder(AutoModel.from_config(CONFIG), EncoderSettings(pooling="mean"))
     rng = np.random.default_rng(0)
     rows = [rng.integers(5, 90, rng.integers(3, 20)) for _ in range(52)]
-    queries = Texts({}, Ragged.of(rows[:12], np.int64), np.arange(12))
-    passages = Texts({}, Ragged.of(rows[12:], np.int64), np.arange(40) % 37)
+    unnamed = Ids(np.empty(0, np.int64), np.empty(0, np.int64))
+    queries = Texts(unnamed, Ragged.of(rows[:12], np.int64), np.arange(12))
+    passages = Texts(unnamed, Ragged.of(rows[12:], np.int64), np.arange(40) % 37)
     positives = [[row, (row + 1) % 12] if row % 3 == 0 else [row] for row in range(12)]
     negatives = [rng.choice(np.arange(12, 40), 5, replace=False) for _ in range(12)]
     pools = Ragged.of(positives, np.int64), Ragged.of(negatives, np.int64)
-    data = TrainingSet(queries, passages, list(range(12)), *pools)
+    owners = np.repeat(np.arange(12), np.diff(pools[0].offsets))
+    right = pairs_of(owners, passages.numbers[pools[0].values])
+    data = TrainingSet(queries, passages, np.arange(12), *pools, right)
     return Case(ContrastiveObjective(encoder, 5.0), ContrastiveBatches(data, 0, size, negatives=2, seed=1))
 
 

@@ -1,39 +1,52 @@
-"""BEIR folders: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, compressed or not."""
+"""BEIR folders: corpus, queries and qrels/SPLIT as JSONL, TSV or Parquet; one file each, or a folder of shards."""
 
-from collections.abc import Iterator
+import re
 from functools import partial
 from pathlib import Path
 
+from seedcli.base.files import visible_files
 from seedcli.data.collections import Collection
-from seedcli.data.formats.trec import read_qrels
-from seedcli.data.lines import field, read_jsonl
-from seedcli.data.records import Passage, Query
+from seedcli.data.formats import fields, files, parquet
+from seedcli.data.lines import suffix
 
-ENDINGS = ("", ".gz", ".zst")
+ENDINGS = (".jsonl", ".tsv", ".csv", ".parquet")
+SHARD = re.compile(r"-\d+-of-\d+$")
 
 
 def open_folder(folder: Path) -> Collection | None:
-    """The collection in a folder, None where there is no corpus.jsonl."""
-    corpus, queries = (_first(folder, name) for name in ("corpus.jsonl", "queries.jsonl"))
-    if corpus is None:
+    """The collection in a folder, None where there is no corpus.
+
+    The hub has qrels also as Parquet in data/ or default/, beside folders of passages and queries.
+    """
+    corpus, queries = (_parts(folder, role) for role in ("corpus", "queries"))
+    if not corpus:
         return None
+    qrels = _splits(folder / "qrels", ENDINGS) or {
+        split: paths
+        for name in ("default", "data")
+        for split, paths in _splits(folder / name, (".parquet",)).items()
+        if "qrels" in fields.roles(parquet.columns(paths[0]))
+    }
     return Collection(
         folder,
-        partial(read_passages, corpus),
-        {"": partial(read_queries, queries)} if queries else {},
-        {path.name.partition(".")[0]: partial(read_qrels, path) for path in sorted(folder.glob("qrels/*.tsv*"))},
+        partial(files.read_passages, corpus),
+        {"": partial(files.read_queries, queries)} if queries else {},
+        {split: partial(files.read_qrels, paths) for split, paths in qrels.items()},
     )
 
 
-def read_passages(path: Path) -> Iterator[Passage]:
-    for where, record in read_jsonl(path):
-        yield Passage(field(record, "_id", where), field(record, "title", where, ""), field(record, "text", where))
+def _parts(folder: Path, role: str) -> list[Path]:
+    """The file of a role, corpus.jsonl or corpus.jsonl.gz, or else the shards in a folder of that name."""
+    beside = [path for path in folder.glob(f"{role}.*") if path.name.removeprefix(role).startswith(suffix(path))]
+    found = sorted((path for path in beside if suffix(path) in ENDINGS), key=lambda p: (ENDINGS.index(suffix(p)), p))
+    return found[:1] or [path for path in visible_files(folder / role) if suffix(path) in ENDINGS]
 
 
-def read_queries(path: Path) -> Iterator[Query]:
-    for where, record in read_jsonl(path):
-        yield Query(field(record, "_id", where), field(record, "text", where))
-
-
-def _first(folder: Path, name: str) -> Path | None:
-    return next((path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file()), None)
+def _splits(folder: Path, endings: tuple[str, ...]) -> dict[str, list[Path]]:
+    """Files by split: SPLIT.tsv, SPLIT-00000-of-00002.parquet, or what lies in a folder SPLIT."""
+    found: dict[str, list[Path]] = {}
+    for path in visible_files(folder):
+        if suffix(path) in endings:
+            split = SHARD.sub("", path.relative_to(folder).parts[0].partition(".")[0])
+            found.setdefault(split, []).append(path)
+    return found

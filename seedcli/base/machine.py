@@ -1,0 +1,70 @@
+"""What this machine has: cores and memory within the limits of a container, and folders that can be written to."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from seedcli.base.files import visible_files
+
+GIB = 2**30
+
+
+def cores() -> int:
+    """Those that this process may use, by its affinity and by the quota of its container."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = (text.split() for text in control_files("cpu.max"))
+    return min([usable, *(max(1, int(share) // int(period)) for share, period in quotas if share != "max")])
+
+
+def memory() -> tuple[int, int]:
+    """Bytes of memory, and those still available, within the limits of the container."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    told_by = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", told_by.read_text() if told_by.exists() else "", re.MULTILINE)
+    limits = [*control_files("memory.max"), *control_files("memory.limit_in_bytes")]
+    total = min([total, *(int(limit) for limit in limits if limit.isdigit())])
+    return total, min(total, int(found[1]) * 1024) if found else total
+
+
+def control_files(name: str) -> Iterator[str]:
+    """The contents of a file of this process's control groups (cgroups, both versions) and of those around them."""
+    groups = Path("/proc/self/cgroup")
+    for line in groups.read_text().splitlines() if groups.exists() else []:
+        _, controllers, group = line.split(":", 2)
+        place = Path("/sys/fs/cgroup", controllers, group.lstrip("/"))
+        for folder in (place, *place.parents):
+            if (folder / name).is_file():
+                yield (folder / name).read_text().strip()
+
+
+def writable(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=existing(folder)):
+            return True
+    except OSError:
+        return False
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110  (raises nothing)
+
+
+def bytes_in(folder: Path) -> int:
+    count = 0
+    for path in visible_files(folder):
+        with suppress(FileNotFoundError):  # another command has just removed it
+            count += path.stat().st_size
+    return count
+
+
+def size(count: float) -> str:
+    """Bytes as a person says them."""
+    units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while count >= 1024 and len(units) > 1:
+        count, units = count / 1024, units[1:]
+    return f"{count:.0f} {units[0]}" if units[0] == "bytes" or count >= 100 else f"{count:.1f} {units[0]}"

@@ -1,0 +1,77 @@
+"""Texts as a model reads them, on disk: token ids, a number that equal texts share, and the row of each id."""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedcli.data.ids import Ids, IdWriter, fingerprint, open_ids
+from seedcli.data.ragged import Ragged, RaggedWriter, mapped
+from seedcli.data.records import Passage, Query
+from seedcli.data.templates import render
+from seedcli.data.tokenizer import BATCH, Tokenizer
+
+RULES = 1  # to be raised when other files would come out of the same texts
+
+
+class Texts(NamedTuple):
+    """N texts, memory-mapped."""
+
+    ids: Ids
+    tokens: Ragged  # [N]
+    numbers: NDArray[np.int64]  # [N], fingerprints of the texts before they are cut
+
+
+def write_texts(
+    folder: Path, records: Iterable[Passage | Query], template: str, tokenizer: Tokenizer, length: int
+) -> Texts:
+    """The records in a folder, each written out by the template and cut to `length` tokens."""
+    rest = iter(records)
+    with TextWriter(folder, tokenizer, length) as writer:
+        while batch := list(islice(rest, BATCH)):
+            writer.extend([record.id for record in batch], [render(template, record) for record in batch])
+    return open_texts(folder)
+
+
+def open_texts(folder: Path) -> Texts:
+    return Texts(open_ids(folder), Ragged.open(folder, "tokens"), mapped(folder / "numbers", np.int64))
+
+
+class TextWriter:
+    """Appends texts to a folder; holds eight bytes of each."""
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer, length: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer, self.length = tokenizer, length
+        self.ids = IdWriter(folder)
+        self.tokens = RaggedWriter(folder, "tokens", tokenizer.dtype)
+        self.numbers = (folder / "numbers").open("wb")
+
+    @property
+    def rows(self) -> int:
+        return self.tokens.rows
+
+    def extend(self, ids: Sequence[str], texts: Sequence[str]) -> NDArray[np.int64]:
+        """The numbers of the texts."""
+        numbers = np.array([fingerprint(text) for text in texts], dtype=np.int64)
+        self.tokens.extend(self.tokenizer.encode(texts, self.length))
+        self.numbers.write(numbers.tobytes())
+        self.ids.extend(ids)
+        return numbers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.tokens.close()
+        self.numbers.close()
+        self.ids.close()

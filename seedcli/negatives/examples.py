@@ -1,0 +1,223 @@
+"""Training sets: which passages are right for a query, and which candidates are wrong; from qrels and a run, or from
+examples such as triples.
+
+All positives of a query are excluded, and passages whose text equals one of them. Letters: E examples.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedcli.base.errors import DataError
+from seedcli.base.progress import Advance
+from seedcli.data.pairs import Pairs, PairWriter, open_pairs, pairs_of
+from seedcli.data.problems import Problems
+from seedcli.data.ragged import Ragged, RaggedWriter, mapped
+from seedcli.data.records import Example, Passage, Qrels, Query
+from seedcli.data.templates import render
+from seedcli.data.tokenised import Texts, TextWriter, open_texts
+from seedcli.data.tokenizer import Tokenizer
+from seedcli.models.encoder import EncoderSettings
+from seedcli.retrieval.runs import Run
+
+RULES = 1  # to be raised when other files would come out of the same examples
+BATCH = 1 << 13  # examples held at a time
+WITHOUT = "queries without a negative"
+
+
+class TrainingSet(NamedTuple):
+    """Rows of queries to train on, with rows of their positives and of their negatives."""
+
+    queries: Texts
+    passages: Texts
+    trained: NDArray[np.int64]  # [E] rows of queries
+    positives: Ragged  # [E] rows of passages
+    negatives: Ragged  # [E] rows of passages, in the order of the run
+    right: Pairs  # numbers of queries, and of the passages that are right for them
+
+
+def positive_ids(grades: dict[str, int]) -> list[str]:
+    return [passage for passage, grade in grades.items() if grade > 0]
+
+
+def from_qrels(
+    queries: Texts, passages: Texts, qrels: Qrels, run: Run, depth: int
+) -> tuple[TrainingSet, dict[str, Any], Problems]:
+    """An example for every query that has a text and a positive; a report of what was dropped, and what is wrong."""
+    trained, positives, negatives = [], [], []
+    dropped = dict.fromkeys(("positive", "text of a positive", "not in the corpus"), 0)
+    without = {"text": 0, "positive": 0, "negative": 0}
+    problems = Problems()
+    asked = queries.ids.rows(list(qrels))
+    for (query, grades), row in zip(qrels.items(), asked.tolist(), strict=True):
+        named = positive_ids(grades)
+        rows = passages.ids.rows(named)
+        for id_ in (id_ for id_, found in zip(named, rows.tolist(), strict=True) if found < 0):
+            problems.add("positives of the qrels that the corpus lacks", id_)
+        right = rows[rows >= 0]
+        if row < 0:
+            without["text"] += 1
+            problems.add("queries of the qrels without a text", query)
+            continue
+        if not len(right):
+            without["positive"] += 1
+            problems.add("queries without a positive in the corpus", query)
+            continue
+        found = [id_.decode() for id_ in run.ranking(query)[0][:depth].tolist()]
+        pool = passages.ids.rows(found)
+        for id_ in (id_ for id_, place in zip(found, pool.tolist(), strict=True) if place < 0):
+            problems.add("negatives that the corpus lacks", id_)
+        known, same = pool >= 0, np.isin(pool, right)
+        equal = known & ~same & np.isin(passages.numbers[pool], passages.numbers[right])
+        dropped["positive"] += int(same.sum())
+        dropped["text of a positive"] += int(equal.sum())
+        dropped["not in the corpus"] += int((~known).sum())
+        pool = pool[known & ~same & ~equal]
+        without["negative"] += not len(pool)
+        trained.append(row)
+        positives.append(right)
+        negatives.append(pool)
+    report = {"queries": len(trained), "queries without": without, "candidates dropped": dropped}
+    pools = Ragged.of(positives, np.int64), Ragged.of(negatives, np.int64)
+    rows = np.array(trained, dtype=np.int64)
+    owners = np.repeat(queries.numbers[rows], np.diff(pools[0].offsets))
+    right_pairs = pairs_of(owners, passages.numbers[pools[0].values])
+    return TrainingSet(queries, passages, rows, *pools, right_pairs), report, problems
+
+
+def write_examples(
+    folder: Path, examples: Iterable[Example], settings: EncoderSettings, tokenizer: Tokenizer,
+    texts: tuple[Texts, Texts] | None, depth: int,
+    advance: Advance,
+) -> Problems:  # fmt: skip
+    """Leave examples in a folder, a part held at a time: by rows of `texts` (queries, passages) when they name ids,
+    else with their own texts. Of each example the first `depth` negatives are kept; one without a positive is left out.
+    """
+    problems, rest = Problems(), iter(examples)
+    source: _ById | _ByText = _ById(*texts) if texts else _ByText(folder, settings, tokenizer)
+    positives, negatives = (RaggedWriter(folder, name, np.int64) for name in ("positives", "negatives"))
+    right = PairWriter(folder)
+    with (folder / "trained").open("wb") as trained:
+        while batch := list(islice(rest, BATCH)):
+            asked, numbers = source.queries([example.query for example in batch], problems)
+            found = source.passages([example.positives for example in batch], problems)
+            wrong = source.passages([example.negatives[:depth] for example in batch], problems)
+            kept = (asked >= 0) & (found.counts > 0)
+            for number in np.flatnonzero((asked >= 0) & (found.counts == 0)).tolist():
+                problems.add("queries without a positive", _name(batch[number].query))
+            for number in np.flatnonzero(kept & (wrong.counts == 0)).tolist():
+                problems.add(WITHOUT, _name(batch[number].query))
+            found, wrong = found.of(kept), wrong.of(kept)
+            trained.write(asked[kept].tobytes())
+            positives.extend_flat(found.rows, found.counts)
+            negatives.extend_flat(wrong.rows, wrong.counts)
+            right.extend(np.repeat(numbers[kept], found.counts), found.numbers)
+            advance(len(batch))
+    for writer in (positives, negatives, right, source):
+        writer.close()
+    return problems
+
+
+def open_examples(folder: Path, texts: tuple[Texts, Texts] | None) -> TrainingSet:
+    """What write_examples left."""
+    queries, passages = texts or (open_texts(folder / "queries"), open_texts(folder / "passages"))
+    trained = mapped(folder / "trained", np.int64)
+    rows = Ragged.open(folder, "positives"), Ragged.open(folder, "negatives")
+    return TrainingSet(queries, passages, trained, *rows, open_pairs(folder))
+
+
+class _Found(NamedTuple):
+    """Passages of some examples, one example's after the other's."""
+
+    rows: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    counts: NDArray[np.int64]  # of each example
+
+    def of(self, kept: NDArray[np.bool_]) -> "_Found":
+        """Those of some of the examples."""
+        inside = np.repeat(kept, self.counts)
+        return _Found(self.rows[inside], self.numbers[inside], self.counts[kept])
+
+
+class _ById:
+    """Examples that name queries and passages by id: they are rows of texts that are there already."""
+
+    def __init__(self, queries: Texts, passages: Texts):
+        self.asked, self.found = queries, passages
+
+    def queries(self, named: Sequence[Query | str], problems: Problems) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The row and the number of each query [b], -1 where it is unknown."""
+        ids = [query if isinstance(query, str) else query.id for query in named]
+        rows = self.asked.ids.rows(ids)
+        _tell(problems, "queries of examples without a text", ids, rows < 0)
+        return rows, np.where(rows >= 0, self.asked.numbers[rows], -1)
+
+    def passages(self, named: Sequence[Sequence[Passage | str]], problems: Problems) -> _Found:
+        """The known passages of each example."""
+        ids = [passage if isinstance(passage, str) else passage.id for passage in chain.from_iterable(named)]
+        rows, owners = self.found.ids.rows(ids), np.repeat(np.arange(len(named)), _counts(named))
+        known = rows >= 0
+        _tell(problems, "passages of examples that the corpus lacks", ids, ~known)
+        return _Found(rows[known], self.found.numbers[rows[known]], np.bincount(owners[known], minlength=len(named)))
+
+    def close(self) -> None:
+        pass
+
+
+class _ByText:
+    """Examples that bring their texts: these are written beside them, as often as they stand there."""
+
+    def __init__(self, folder: Path, settings: EncoderSettings, tokenizer: Tokenizer):
+        self.settings = settings
+        self.asked = TextWriter(folder / "queries", tokenizer, settings.query_length)
+        self.found = TextWriter(folder / "passages", tokenizer, settings.passage_length)
+
+    def queries(self, named: Sequence[Query | str], problems: Problems) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return self._written(self.asked, self.settings.query_template, named, "queries", problems)
+
+    def passages(self, named: Sequence[Sequence[Passage | str]], problems: Problems) -> _Found:
+        flat = list(chain.from_iterable(named))
+        written = self._written(self.found, self.settings.passage_template, flat, "passages", problems)
+        return _Found(*written, _counts(named))
+
+    def _written(
+        self, writer: TextWriter, template: str, named: Sequence[Query | Passage | str], unit: str, problems: Problems
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and numbers of texts that are now written."""
+        texts = [render(template, _whole(record)) for record in named]
+        _tell(
+            problems,
+            f"{unit} with an empty text",
+            [_name(record) for record in named],
+            np.array([not text for text in texts], dtype=bool),
+        )
+        begin = writer.rows
+        numbers = writer.extend([], texts)  # nobody asks for them by id
+        return np.arange(begin, writer.rows), numbers
+
+    def close(self) -> None:
+        self.asked.close()
+        self.found.close()
+
+
+def _counts(named: Sequence[Sequence[Passage | str]]) -> NDArray[np.int64]:
+    return np.array([len(part) for part in named], dtype=np.int64)
+
+
+def _tell(problems: Problems, kind: str, names: Sequence[str], where: NDArray[np.bool_]) -> None:
+    for number in np.flatnonzero(where).tolist():
+        problems.add(kind, names[number])
+
+
+def _name(record: Query | Passage | str) -> str:
+    return record if isinstance(record, str) else record.id or record.text
+
+
+def _whole(record: Query | Passage | str) -> Query | Passage:
+    if isinstance(record, str):
+        raise DataError(f"an example names the id {record!r:.60}, where those before it brought their texts")
+    return record

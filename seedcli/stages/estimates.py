@@ -1,0 +1,82 @@
+"""What a stage will read, hold and write, told before it starts; a disk too small is refused."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seedcli.base.errors import DataError
+from seedcli.base.files import files_of
+from seedcli.base.machine import existing, memory, size
+from seedcli.base.progress import Progress
+from seedcli.data.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LIBRARIES = 450 << 20  # bytes: Python with torch and transformers loaded, measured on Linux
+PACKED = 3  # bytes of text in a byte of .gz or .zst
+SAMPLE = 500  # texts whose tokens are counted
+
+
+def announce(reads: str, holds: int, writes: Mapping[Path, int], progress: Progress) -> None:
+    """Tell the estimates, memory and disk in bytes. Raises DataError when a disk has less room than will be written."""
+    refuse_full_disk(writes)
+    progress.say(f"reads   {reads}")
+    progress.say(f"holds   about {size(holds)}")
+    for folder, count in writes.items():
+        progress.say(f"writes  about {size(count)} to {folder} ({size(free(folder))} free)")
+    room = memory()[1]
+    if holds > room:
+        progress.say(f"that is more memory than is free now ({size(room)}): the system may end this command")
+
+
+def refuse_full_disk(writes: Mapping[Path, int]) -> None:
+    needs: Counter[int] = Counter()
+    for folder, count in writes.items():
+        disk = existing(folder).stat().st_dev
+        needs[disk] += count
+        if needs[disk] > free(folder):
+            raise DataError(
+                f"{folder}: about {size(needs[disk])} of this disk are needed, and {size(free(folder))} are free; "
+                "make room, or name a folder on another disk"
+            )
+
+
+def free(folder: Path) -> int:
+    """Bytes that can be written on the disk of a folder, which need not stand yet."""
+    return shutil.disk_usage(existing(folder)).free
+
+
+def text_bytes(path: Path) -> int:
+    """Bytes of text in a file, or in all files of a folder; of packed ones an estimate."""
+    return sum(file.stat().st_size * (PACKED if file.suffix in {".gz", ".zst"} else 1) for file in files_of(path))
+
+
+def mean_tokens(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> float:
+    """Tokens of a text on average, over the first of them."""
+    lengths = [len(row) for row in tokenizer.encode(list(islice(texts, SAMPLE)), length)]
+    return float(np.mean(lengths)) if lengths else 0.0
+
+
+def training_memory(parameters: int, tokens: int, hidden: int, layers: int) -> int:
+    """Bytes that training holds: weights, gradients and two moments, and what `tokens` leave for the backward pass.
+
+    68 bytes of the hidden width a token and layer in fp32 (Korthikanti et al. 2022, eq. 2, without its attention term).
+    """
+    return LIBRARIES + 16 * parameters + 68 * tokens * hidden * layers
+
+
+def weights(module: "nn.Module") -> int:
+    """How many numbers a model has."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def rounded(count: float) -> str:
+    """An estimated count, to two digits."""
+    digits = max(0, len(str(int(count))) - 2)
+    return f"{round(count / 10**digits) * 10**digits:,}"
