@@ -6,20 +6,38 @@ import os
 import re
 import time
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING
+from dataclasses import MISSING, asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 import seedcli
 from seedcli.base import config as options
 from seedcli.base.errors import ConfigError, SeedError
+from seedcli.base.manifest import read_manifest
 from seedcli.configs import EXAMPLES, VERBS
 
-MANNER = "Recipe and folder"
+if TYPE_CHECKING:
+    from seedcli.console import Screen
+    from seedcli.stages.run import Step
+
+MANNER = "Recipe, folder and screen"
+JSON = "Print the result as one JSON document, for scripts."
+QUIET = "Tell mistakes alone; results are printed."
+
+
+class Manner(NamedTuple):
+    """The options of every verb: how it is run, not what."""
+
+    recipe: Path | None
+    show: bool
+    overwrite: bool
+    json: bool
+    quiet: bool
+
 
 app = typer.Typer(
     name="seed",
@@ -80,12 +98,12 @@ def add_verb(verb: str, config: type) -> None:
 
     def command(**given: Any) -> None:
         with mistakes():
-            manner = {name: given.pop(name) for name in ("recipe", "show", "overwrite")}
+            manner = Manner(**{name: given.pop(name) for name in Manner._fields})
             flags = {
                 o.key: given[name(o)] for o in known if options.RARE not in o.marks and given[name(o)] not in (None, [])
             }
             flags |= options.parse_assignments(given["set_"] or [])
-            run_verb(verb, config, flags, **manner)
+            run_verb(verb, config, flags, manner)
 
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [parameter(option) for option in known if options.RARE not in option.marks] + manner_parameters()
@@ -96,43 +114,60 @@ def add_verb(verb: str, config: type) -> None:
     app.command(verb, help=escaped(paragraphs(config.__doc__ or "") + more), epilog=escaped(example))(command)
 
 
-def run_verb(
-    verb: str,
-    config: type,
-    flags: Mapping[str, Any],
-    recipe: Path | None,
-    show: bool,
-    overwrite: bool,
-) -> None:
+def run_verb(verb: str, config: type, flags: Mapping[str, Any], manner: Manner) -> None:
     from seedcli import console
 
+    recipe = manner.recipe
     written = options.read_recipe(recipe) if recipe else {}
     if "stages" in written:
         raise ConfigError(
             f"{recipe}: a recipe of stages; run it with seed run, or --recipe a file of {verb}'s own options"
         )
-    if show:
+    if manner.show:
         console.print_plain(options.dump_yaml(shown(config, written, flags, str(recipe))))
         return
     resolved: Any = options.resolve(config, written, flags, str(recipe))
     if getattr(resolved, "question", None) is not None:
-        from seedcli.stages.search import answer
-
-        console.hits(answer(resolved, console.Screen()))
-        return
-    perform(verb, resolved, overwrite)
+        answer_question(resolved, manner)
+    else:
+        perform(verb, resolved, manner)
 
 
-def perform(verb: str, config: Any, overwrite: bool) -> None:
+def answer_question(config: Any, manner: Manner) -> None:
+    from seedcli import console
+    from seedcli.stages.search import answer
+
+    found = answer(config, console.Screen(manner.quiet))
+    if manner.json:
+        rows = enumerate(found, 1)
+        console.print_json(
+            [{"rank": n, "id": p.id, "score": score, "title": p.title, "text": p.text} for n, (p, score) in rows]
+        )
+    else:
+        console.hits(found)
+
+
+def perform(verb: str, config: Any, manner: Manner) -> None:
     from seedcli import console
     from seedcli.stages import stage
+    from seedcli.stages.told import next_steps
 
-    began = time.time()
-    manifest = stage.perform(verb, config, console.Screen(), overwrite)
-    if stage.first_process():
-        console.result(manifest, config.out, ran=manifest.started >= began)
-        if verb == "evaluate":
-            console.report(config.out)
+    began, screen = time.time(), console.Screen(manner.quiet)
+    manifest = stage.perform(verb, config, screen, manner.overwrite)
+    if not stage.first_process():
+        return
+    ran = manifest.started >= began
+    screen.result(manifest, config.out, ran)
+    if manner.json:
+        console.print_json(summary(manifest, config.out, ran))
+    elif verb == "evaluate":
+        console.report(config.out)
+    screen.next(next_steps(verb, config))
+
+
+def summary(manifest: Any, folder: Path, ran: bool) -> dict[str, Any]:
+    """A manifest for scripts: as it is written, with its folder, and whether this command made it."""
+    return {**asdict(manifest), "folder": str(folder), "ran": ran}
 
 
 def shown(config: type, recipe: Mapping[str, Any], flags: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -153,6 +188,8 @@ def run(
         list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change an option; repeatable.")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print every stage with all its options; run nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help=JSON)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help=QUIET)] = False,
 ) -> None:
     """Run the stages of a recipe in order; what is done stays, what was interrupted goes on.
 
@@ -164,27 +201,68 @@ def run(
     with mistakes():
         written, assignments = options.read_recipe(recipe), options.parse_assignments(set_ or [])
         from seedcli.stages import run as stages
+        from seedcli.stages.told import after_recipe
 
         steps = stages.read_steps(written, out, assignments, str(recipe))
         if show:
             plans = {step.name: {"verb": step.verb, **options.plain(step.config)} for step in steps}
             console.print_plain(options.dump_yaml({"stages": plans}))
             return
-        screen = console.Screen()
+        screen = console.Screen(quiet)
+        picked = stages.chosen(steps, only, until)
         if dry_run:
-            judged = stages.verdicts(stages.chosen(steps, only, until), screen)
-            console.verdicts([(step.name, step.verb, *verdict) for step, verdict in judged])
+            judged = list(stages.verdicts(picked, screen))
+            if json:
+                console.print_json([{"stage": s.name, "verb": s.verb, **v._asdict()} for s, v in judged])
+            else:
+                console.verdicts([(step.name, step.verb, *verdict) for step, verdict in judged])
             return
-        began, last = time.monotonic(), None
-        for step in stages.chosen(steps, only, until):
-            verdict = stages.judge(step, set(), screen)
-            console.title(f"[{steps.index(step) + 1}/{len(steps)}] {step.name} (seed {step.verb}): {verdict.reason}")
-            if verdict.state != "done":
-                console.result(stages.make(step, verdict, screen), step.config.out, ran=True)
-            last = step.config.out if step.verb == "evaluate" else last
-        console.title(f"{recipe}: {console.duration(time.monotonic() - began)}")
-        if last is not None:
-            console.report(last)
+        began = time.monotonic()
+        results = [run_step(step, steps, screen) for step in picked]
+        screen.ended(str(recipe), time.monotonic() - began)
+        reports = [step.config.out for step in picked if step.verb == "evaluate"]
+        if json:
+            console.print_json(results)
+        elif reports:
+            console.report(reports[-1])
+        screen.next(after_recipe([(step.verb, step.config) for step in picked]))
+
+
+def run_step(step: "Step", steps: Sequence["Step"], screen: "Screen") -> dict[str, Any]:
+    """Run a stage of a recipe unless it is done; its summary."""
+    from seedcli.stages.run import judge, make
+
+    verdict, folder = judge(step, set(), screen), step.config.out
+    name = "" if folder.name == step.name else f"{step.name}: "
+    done = verdict.state == "done"
+    place = f"[{steps.index(step) + 1}/{len(steps)}] {name}{step.verb}"
+    screen.title(place, folder, verdict.reason, "dim" if done else "bold")
+    if done:
+        return {"stage": step.name, **summary(read_manifest(folder), folder, ran=False)}
+    manifest = make(step, verdict, screen)
+    screen.result(manifest, folder, ran=True)
+    return {"stage": step.name, **summary(manifest, folder, ran=True)}
+
+
+@app.command("doctor")
+def doctor(
+    warm: Annotated[bool, typer.Option("--warm", help="Compile ahead what the first evaluation would.")] = False,
+    json: Annotated[bool, typer.Option("--json", help=JSON)] = False,
+) -> None:
+    """Tell whether this machine can do what seed does, and the command that mends what it can't.
+
+    Exit code 1 when something that is needed is broken.
+    """
+    from seedcli import console
+    from seedcli.stages.doctor import examine
+
+    with mistakes():
+        found = examine(warm, console.Screen())
+        known = list(found) if json else console.checks(found)
+        if json:
+            console.print_json([check._asdict() for check in known])
+    if any(check.state == "broken" for check in known):
+        raise typer.Exit(1)
 
 
 def parameter(option: options.Option) -> inspect.Parameter:
@@ -219,6 +297,8 @@ def manner_parameters() -> list[inspect.Parameter]:
                 help="Print all options with their values as a recipe; run nothing."), False),
         keyword("overwrite", bool, typer.Option("--overwrite", rich_help_panel=MANNER,
                 help="Lose what the folder holds, if seed made it."), False),
+        keyword("json", bool, typer.Option("--json", rich_help_panel=MANNER, help=JSON), False),
+        keyword("quiet", bool, typer.Option("--quiet", "-q", rich_help_panel=MANNER, help=QUIET), False),
     ]  # fmt: skip
 
 

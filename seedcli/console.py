@@ -2,145 +2,232 @@
 
 import json
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
 from rich.padding import Padding
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
-from seedcli.base.progress import Advance
+from seedcli.base.progress import Advance, Pace, Source, State
 
 if TYPE_CHECKING:
     from seedcli.base.manifest import Manifest
+    from seedcli.stages.doctor import Check
     from seedcli.stages.search import Hit
 
-EVERY = 20.0  # seconds between lines of progress where there is no terminal
+FIRST = 5.0  # seconds until the first line of progress where there is no terminal
+EVERY = 20.0  # seconds between the lines after it, at least
+RARER = 15  # and at least this part of the time gone by: the first hour has some fifty lines, the next ten
+NARROW, WIDE = 8, 30  # cells of a bar
+NAME = 32  # cells of a run's name, and of an input's place, that are lined up
 SNIPPET = 240  # characters of a hit's text
+WOULD = {
+    "done": "stay",
+    "new": "run",
+    "resume": "go on",
+    "remake": "make anew",
+    "waits": "make anew if changed",
+    "blocked": "stop",
+}
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
 class Screen:
-    """Progress as bars on a terminal, and as a line now and then elsewhere."""
+    """Where work is told: with bars on a terminal, by a line now and then elsewhere, not at all when quiet."""
 
-    def __init__(self) -> None:
-        self.said: set[str] = set()
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=True) if quiet else err
+        self.said: set[tuple[Path | None, str]] = set()
+        self.titled: Path | None = None
+        self.begun: Path | None = None
+
+    def title(self, text: str, folder: Path, note: str = "", style: str = "bold") -> None:
+        """What opens a stage, here rather than by begin."""
+        self.titled, self.begun = folder, None
+        self.line(Text.assemble((f"{text} → {folder}", style), (f"  ({note})" if note else "", "dim")))
+
+    def begin(self, verb: str, folder: Path, state: State, inputs: Sequence[Source]) -> None:
+        if self.titled != folder:
+            self.title(verb, folder, "goes on" if state == "resumed" else "")
+        self.begun = folder
+        if state != "done":
+            name = max((len(source.name) for source in inputs), default=0)
+            place = min(NAME, max((len(source.place) for source in inputs), default=0))
+            for source in inputs:
+                line = Text(f"  {source.name:<{name}}  {source.place:<{place}}  ")
+                self.console.print(line.append(f"({source.origin})", "dim"), soft_wrap=True)
 
     def say(self, line: str) -> None:
-        """A line, once."""
-        if line not in self.said:
-            self.said.add(line)
-            err.print(Text(f"  {line}"), soft_wrap=not err.is_terminal)
+        """A line, once in each stage; of what stages find before they begin, once in all."""
+        if (self.begun, line) not in self.said:
+            self.said.add((self.begun, line))
+            self.line(Text(line), 2 if self.titled else 0)
 
     @contextmanager
     def track(self, title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Advance]:
-        began = time.monotonic()
-        bar = _bar(unit) if err.is_terminal else None
-        if bar is None:
-            told = _Lines(title, total, unit, done)
-            yield told.advance
-            count = told.count
+        pace = Pace(total, done)
+        if self.console.is_interactive and self.console.file.isatty():
+            with Live(Bar(title, unit, pace), console=self.console, transient=True, refresh_per_second=8):
+                yield pace.advance
         else:
-            with bar:
-                task = bar.add_task(title, total=total, completed=done)
-                yield lambda more: bar.advance(task, more)
-            count = int(bar.tasks[0].completed)
-        self.say(f"{title}: {count:,} {unit} in {duration(time.monotonic() - began)}")
+            yield Lines(title, unit, pace, self.console).advance
+        made, elapsed = pace.count - pace.start, pace.elapsed
+        more = f" more ({pace.count:,} in all)" if pace.start else ""
+        rate = f", {speed(made / elapsed)} a second" if made and elapsed >= 1 else ""
+        self.line(Text(f"{title}: {amount(made, unit)}{more} in {duration(elapsed)}{rate}"), 2)
+
+    def result(self, manifest: "Manifest", folder: Path, ran: bool) -> None:
+        """Where a stage's result lies, and its figures."""
+        self.begun = None
+        metrics = {name: value for name, value in manifest.metrics.items() if not isinstance(value, dict)}
+        figures = ", ".join(f"{name.replace('_', ' ')} {figure(value)}" for name, value in metrics.items())
+        state = f"done in {duration(manifest.seconds)}" if ran else "done before (same options, same inputs)"
+        self.line(Text(f"{manifest.verb} {state}: {folder}" + (f" ({figures})" if figures else ""), "green"))
+
+    def ended(self, what: str, seconds: float) -> None:
+        self.line(Text(f"{what}: {duration(seconds)}", "bold"))
+
+    def next(self, steps: Sequence[tuple[str, str]]) -> None:
+        """What can be typed or read now, whole on its line whatever the width: to be pasted."""
+        for word, line in steps:
+            self.console.print(Text(f"{word:>4}: {line}", "dim"), soft_wrap=True)
+
+    def line(self, text: Text, indent: int = 0) -> None:
+        """Wrapped between words on a terminal, whole elsewhere."""
+        if self.console.is_terminal:
+            self.console.print(Padding(text, (0, 0, 0, indent), expand=False))
+        else:
+            self.console.print(Text(" " * indent) + text, soft_wrap=True)
 
 
-class _Lines:
-    """Progress without a terminal."""
+class Lines:
+    """A task without a terminal: soon how long it will take, then a line now and then, rarer as it grows long."""
 
-    def __init__(self, title: str, total: int | None, unit: str, done: int):
-        self.title, self.total, self.unit, self.count, self.start = title, total, unit, done, done
-        self.began = self.last = time.monotonic()
+    def __init__(self, title: str, unit: str, pace: Pace, console: Console):
+        self.title, self.unit, self.pace, self.console = title, unit, pace, console
+        self.due = FIRST
 
     def advance(self, more: int) -> None:
-        self.count += more
-        now = time.monotonic()
-        if now - self.last >= EVERY:
-            self.last = now
-            rate = (self.count - self.start) / (now - self.began)
-            of = f" of {self.total:,}" if self.total else ""
-            left = f", {duration((self.total - self.count) / rate)} left" if self.total and rate else ""
-            err.print(f"  {self.title}: {self.count:,}{of} {self.unit}, {rate:,.1f} a second{left}", soft_wrap=True)
+        pace = self.pace
+        pace.advance(more)
+        elapsed = pace.elapsed
+        if elapsed >= self.due and pace.rate and pace.count != pace.total:
+            told = self.estimate() if self.due == FIRST else self.state()
+            self.console.print(Text(f"  {self.title}: {told}, {speed(pace.rate)} a second"), soft_wrap=True)
+            self.due = elapsed + max(EVERY, elapsed / RARER)
+
+    def estimate(self) -> str:
+        pace = self.pace
+        if pace.total is None:
+            return self.state()
+        rest = pace.total - pace.start
+        return f"about {roughly(rest / pace.rate)} for {rest:,}{' more' if pace.start else ''} {self.unit}"
+
+    def state(self) -> str:
+        pace = self.pace
+        of = f" of {pace.total:,}" if pace.total is not None else ""
+        left = f", {roughly(pace.left)} left" if pace.left is not None else ""
+        return f"{pace.count:,}{of} {self.unit}{left}"
 
 
-class _Rate(ProgressColumn):
-    def __init__(self, unit: str):
-        super().__init__()
-        self.unit = unit
+class Bar:
+    """A task on a terminal, which rich draws anew several times a second."""
 
-    def render(self, task: Task) -> Text:
-        of = f"/{task.total:,.0f}" if task.total is not None else ""
-        speed = (
-            f" {task.speed:,.0f}/s" if task.speed and task.speed >= 10 else f" {task.speed:.1f}/s" if task.speed else ""
-        )
-        return Text(f"{task.completed:,.0f}{of} {self.unit}{speed}")
+    def __init__(self, title: str, unit: str, pace: Pace):
+        self.title, self.unit, self.pace = title, unit, pace
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield bar(self.title, self.unit, self.pace, options.max_width, options.ascii_only)
 
 
-def _bar(unit: str) -> Progress:
-    columns = (
-        TextColumn("  {task.description:<10}"), SpinnerColumn(), BarColumn(bar_width=24), _Rate(unit),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    return Progress(*columns, console=err, transient=True)
+def bar(title: str, unit: str, pace: Pace, width: int, ascii_only: bool = False) -> Text:
+    """A task as one line of at most `width` cells; where exact numbers leave the bar no room, round ones stand."""
+    known, total = pace.total is not None, pace.total or 0
+    rate = f"  {speed(pace.rate)}/s" if pace.rate else ""
+    eta = f"  eta {'-:--' if pace.left is None else clock(pace.left)}" if known else ""
+    for cells, count in [(32, exact), (16, exact), (16, rounded)]:
+        head = f"  {clipped(title, cells)}  "
+        of = f"/{count(total)}" if known else ""
+        tail = f"  {count(pace.count)}{of} {unit}{rate}  {clock(pace.elapsed)}{eta}"
+        room = min(WIDE, width - len(head) - len(tail))
+        if room >= NARROW:
+            break
+    if known:
+        drawn = filled(pace.count / max(1, total), room, ascii_only) if room >= NARROW else Text()
+    else:
+        turning = "|/-\\" if ascii_only else "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+        drawn = Text(turning[int(8 * pace.elapsed) % len(turning)], "cyan")
+    line = Text.assemble(head, drawn, tail)
+    line.truncate(width)
+    return line
 
 
-def title(text: str) -> None:
-    err.print(Text(text, style="bold"), soft_wrap=True)
+def filled(share: float, cells: int, ascii_only: bool) -> Text:
+    """A share of so many cells; what is done and what is left can be told apart without colour."""
+    full, half, rest = ("#", "-", "-") if ascii_only else ("━", "╸", "─")
+    halves = min(2 * cells, int(2 * cells * share))
+    done = full * (halves // 2) + half * (halves % 2)
+    return Text.assemble((done, "cyan"), (rest * (cells - len(done)), "dim"))
 
 
 def fail(message: str) -> None:
     """A user's mistake, in at most six lines."""
     lines = message.splitlines()
-    err.print(Text("error: " + "\n".join(lines[:5])), style="red", soft_wrap=True)
-
-
-def result(manifest: "Manifest", folder: Path, ran: bool) -> None:
-    """Where a stage's result lies, and its figures."""
-    figures = ", ".join(
-        f"{_figure(value)} {name}" for name, value in manifest.metrics.items() if not isinstance(value, dict)
-    )
-    state = f"done in {duration(manifest.seconds)}" if ran else "done before (same options, same inputs)"
-    line = f"{manifest.verb} {state}: {folder}" + (f" ({figures})" if figures else "")
-    err.print(Text(line, style="green"), soft_wrap=True)
+    err.print(Text("error: " + "\n".join(lines[:5])), style="red", soft_wrap=not err.is_terminal)
 
 
 def report(folder: Path) -> None:
     """The table in a folder of seed evaluate, its legend, and its examples."""
     summary = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    level = summary["significance"]["level"] if summary["significance"] else 0.0
-    table = Table(title=Text(str(folder)), title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for measure in summary["measures"]:
-        table.add_column(measure, justify="right")
-    for name, run in summary["runs"].items():
-        p_values = run.get("p_values", {})
-        marks = [f"{run['means'][m]:.4f}{'†' if p_values.get(m, 1) < level else ' '}" for m in summary["measures"]]
-        table.add_row(Text(name), *marks)
     out.print()
-    out.print(table)
-    legend = (folder / "report.md").read_text(encoding="utf-8").split("\n\n", 1)[1]
+    out.print(Text(str(folder), "bold"), soft_wrap=True)
+    for table in tables(summary, out.width):
+        out.print(table)
+        out.print()
+    paragraphs = (folder / "report.md").read_text(encoding="utf-8").split("\n\n")
+    legend = " ".join(part for part in paragraphs if not part.startswith("|"))
     out.print(Text(" ".join(legend.split())))
     if (folder / "examples.json").is_file():
         examples(json.loads((folder / "examples.json").read_text(encoding="utf-8")))
+
+
+def tables(summary: Mapping[str, Any], width: int) -> Iterator[Table]:
+    """The means of all runs, with intervals and p-values where there are some; as many measures a table as fit."""
+    runs, level = summary["runs"], summary["significance"]["level"] if summary["significance"] else 0.0
+    columns = {m: [cell(run, m, level) for run in runs.values()] for m in summary["measures"]}
+    widths = {m: max(len(m) + 1, *(len(line) for lines in column for line in lines)) for m, column in columns.items()}
+    room = width - sum(cells + 2 for cells in widths.values())
+    name = min(max(NAME, room), max(map(len, [*runs, "run"])))
+    waiting = list(columns)
+    while waiting:
+        fitting = [m for n, m in enumerate(waiting) if name + sum(widths[x] + 2 for x in waiting[: n + 1]) <= width]
+        chosen = fitting or waiting[:1]
+        waiting = waiting[len(chosen) :]
+        table = Table(header_style="bold", box=None, pad_edge=False)
+        table.add_column("run", overflow="fold", max_width=name)
+        for measure in chosen:
+            table.add_column(f"{measure} ", justify="right", no_wrap=True, min_width=widths[measure])
+        for row, run in enumerate(runs):
+            cells = [columns[measure][row] for measure in chosen]
+            table.add_row(Text(run), *(Text.assemble(c[0], *(("\n" + line, "dim") for line in c[1:])) for c in cells))
+        yield table
+
+
+def cell(run: Mapping[str, Any], measure: str, level: float) -> list[str]:
+    """The lines about a run in a measure."""
+    p, interval = run.get("p_values", {}).get(measure), run.get("intervals", {}).get(measure)
+    mean = f"{run['means'][measure]:.4f}{'†' if p is not None and p < level else ' '}"
+    between = [f"[{interval[0]:.3f}, {interval[1]:.3f}]"] if interval else []
+    chance = [f"p {p:.4f} " if p >= 0.0001 else f"p {p:.1e} "] if p is not None else []
+    return [mean, *between, *chance]
 
 
 def examples(found: Sequence[Mapping[str, Any]]) -> None:
@@ -149,22 +236,28 @@ def examples(found: Sequence[Mapping[str, Any]]) -> None:
         out.print(Text.assemble((_printable(example["query"]), "bold"), (f"   ({example['run']})", "dim")))
         for rank, hit in enumerate(example["hits"], 1):
             mark = "✓" if hit["id"] in example["relevant"] else " "
-            out.print(Text.assemble(f"{mark} {rank}  ", (_printable(hit["id"]), "cyan")), soft_wrap=True)
-            out.print(Padding(Text(_snippet(hit["text"], 150)), (0, 0, 0, 5)))
+            passage([f"{mark} {rank}"], Text(_printable(hit["id"]), "cyan"), _snippet(hit["text"], 150))
 
 
 def hits(found: Sequence["Hit"]) -> None:
     """A readable list."""
     if not found:
         out.print("no hits")
-    for rank, (passage, score) in enumerate(found, 1):
-        name = Text(_printable(passage.title or passage.id), style="bold")
-        out.print(
-            Text(f"{rank:>3}  {score:.4f}  ")
-            + name
-            + Text(f"  {_printable(passage.id)}" if passage.title else "", style="dim")
-        )
-        out.print(Padding(Text(_snippet(passage.text, SNIPPET)), (0, 0, 0, 5)))
+    for rank, (hit, score) in enumerate(found, 1):
+        name = Text(_printable(hit.title or hit.id), "bold")
+        named = name.append(f"  {_printable(hit.id)}", "not bold dim") if hit.title else name
+        passage([f"{rank:>3}", f"{score:.4f}"], named, _snippet(hit.text, SNIPPET))
+
+
+def passage(marks: Sequence[str], name: Text, text: str) -> None:
+    """A name of any length beside its marks, and the text below."""
+    head = Table.grid(padding=(0, 2, 0, 0))
+    for _ in marks:
+        head.add_column(no_wrap=True)
+    head.add_column(overflow="fold")
+    head.add_row(*marks, name)
+    out.print(head)
+    out.print(Padding(Text(text), (0, 0, 0, 5), expand=False))
 
 
 def print_plain(text: str) -> None:
@@ -172,22 +265,23 @@ def print_plain(text: str) -> None:
     sys.stdout.write(text)
 
 
+def print_json(value: Any) -> None:
+    """One document for other programs to read; what JSON has no number for is null."""
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    print_plain(json.dumps(finite, indent=2) + "\n")
+
+
 def verdicts(rows: Sequence[tuple[str, str, str, str]]) -> None:
-    """The plan of a recipe: stage, verb, what is to be done, why."""
-    words = {
-        "done": "done",
-        "new": "run",
-        "resume": "go on",
-        "remake": "make anew",
-        "waits": "make anew if changed",
-        "blocked": "stop",
-    }
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    for heading in ("stage", "verb", "would", "why"):
-        table.add_column(heading, overflow="fold")
-    for name, verb, state, why in rows:
-        table.add_row(name, verb, "stay" if state == "done" else words[state], Text(why))
-    out.print(table)
+    """The plan of a recipe: stage, verb, what is to be done, why; the reasons stand below where all can't be beside."""
+    told = [("stage", "verb", "would", "why"), *((name, verb, WOULD[state], why) for name, verb, state, why in rows)]
+    widths = [max(len(row[column]) for row in told) for column in range(4)]
+    beside = not out.is_terminal or sum(widths) + 6 <= out.width
+    for row in told:
+        style = "bold" if row is told[0] else ""
+        start = "  ".join(f"{cell:<{width}}" for cell, width in zip(row[:3], widths, strict=False))
+        out.print(Text(f"{start}  {row[3]}" if beside else start.rstrip(), style), soft_wrap=True)
+        if not beside and not style:
+            out.print(Padding(Text(row[3], "dim"), (0, 0, 0, 4), expand=False))
 
 
 def duration(seconds: float) -> str:
@@ -198,7 +292,43 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _figure(value: Any) -> str:
+def roughly(seconds: float) -> str:
+    """Seconds of which no more is known than that."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def speed(rate: float) -> str:
+    """Two digits of a rate, or all before its point."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+
+
+def amount(count: int, unit: str) -> str:
+    """A count with its unit, whose name is a plural."""
+    one = f"{unit[:-3]}y" if unit.endswith("ies") else unit.removesuffix("s")
+    return f"{count:,} {one if count == 1 else unit}"
+
+
+def exact(count: int) -> str:
+    return f"{count:,}"
+
+
+def rounded(count: int) -> str:
+    return f"{count / 1e6:,.2f}M" if count >= 999_950 else f"{count / 1e3:.1f}k" if count >= 10_000 else f"{count:,}"
+
+
+def clipped(text: str, cells: int) -> str:
+    return text if len(text) <= cells else text[: cells - 1] + "…"
+
+
+def figure(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -208,5 +338,22 @@ def _printable(text: str) -> str:
 
 
 def _snippet(text: str, length: int) -> str:
-    words = " ".join(_printable(text).split())
-    return words if len(words) <= length else words[: length - 1] + "…"
+    return clipped(" ".join(_printable(text).split()), length)
+
+
+def checks(found: Iterable["Check"]) -> list["Check"]:
+    """What is found of this machine, each check as soon as it is known; a command stays whole on its line."""
+    styles, known = {"ok": "green", "note": "yellow", "broken": "bold red"}, []
+    for check in found:
+        known.append(check)
+        head = f"{check.state:<7} {check.topic:<12} "
+        room = out.width - len(head) if out.is_terminal else sys.maxsize
+        lines = wrap(_printable(check.finding), max(room, 20), break_long_words=False, break_on_hyphens=False)
+        text = Text(head + ("\n" + " " * len(head)).join(lines))
+        text.stylize(styles[check.state], 0, len(check.state))
+        out.print(text, soft_wrap=True)
+        if check.mend:
+            out.print(Text(f"    {check.mend}", "cyan"), soft_wrap=True)
+    broken, noted = (sum(check.state == state for check in known) for state in ("broken", "note"))
+    err.print(Text(f"{broken} broken, {noted} to note", "bold"))
+    return known

@@ -3,6 +3,7 @@
 import json
 import re
 import resource
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_help_names_every_option_and_an_example_that_resolves(verb):
     assert answer.exit_code == 0
     text = words(answer.stdout)
     assert f"Example: {EXAMPLES[verb]}" in text
-    for flag in ("--recipe", "--set", "--show", "--overwrite"):
+    for flag in ("--recipe", "--set", "--show", "--overwrite", "--json", "--quiet"):
         assert f" {flag} " in text
     for option in options(VERBS[verb]):
         flag = "[QUESTION]" if ARGUMENT in option.marks else option.key if RARE in option.marks else option.flag[2:]
@@ -125,7 +126,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no such collection": ("encode --model retriever --corpus absent --out new", "absent: not a collection"),
     "no such split": (
         "finetune --model encoder --data animals --split dev --out new",
-        "dev.tsv: no such split; animals has test, train",
+        "no such split of its qrels: 'dev'; it has test, train",
     ),
     "no such run": ("evaluate --runs absent --qrels animals --out new", "absent: no such file or folder"),
     "no such baseline": (
@@ -221,7 +222,7 @@ def test_a_mistake_is_one_message_and_changes_nothing(mistake, spoilt, monkeypat
     answer = seed(*command.split())
     assert message in words(answer.stderr)
     assert answer.exit_code == 2
-    assert len(answer.stderr.strip().splitlines()) <= 6
+    assert len(answer.stderr.partition("error: ")[2].strip().splitlines()) <= 6
     assert "Traceback" not in answer.output
     assert listing(spoilt) == before
 
@@ -261,7 +262,8 @@ def test_a_bug_keeps_its_traceback(monkeypatch, spoilt, tmp_path):
 def test_an_interruption_says_how_to_go_on(monkeypatch, spoilt, tmp_path):
     monkeypatch.setattr("seedcli.stages.index.run", raised(KeyboardInterrupt()))
     answer = seed("index", "--vectors", spoilt / "vectors", "--out", tmp_path / "new")
-    assert (answer.exit_code, words(answer.stderr)) == (130, "error: interrupted; repeat the command to go on")
+    assert answer.exit_code == 130
+    assert answer.stderr.splitlines()[-1] == "error: interrupted; repeat the command to go on"
 
 
 def test_a_disk_that_takes_no_more_is_no_bug_and_the_command_goes_on(chain, tmp_path):
@@ -277,3 +279,165 @@ def test_a_disk_that_takes_no_more_is_no_bug_and_the_command_goes_on(chain, tmp_
     assert answer.exit_code == 2
     assert words(answer.stderr).endswith("File too large; nothing finished is lost, repeat the command to go on")
     assert seed(*command).exit_code == 0
+
+
+FOLDERS = {  # the chain's folders, and what is to be typed after each; R is where they lie
+    "encoder": ["seed finetune --model R/encoder --data DATA --out R/retriever-2"],
+    "retriever": ["seed encode --model R/retriever --corpus R/animals --out R/vectors-2"],
+    "vectors": ["seed index --vectors R/vectors --out R/index"],
+    "flat": [
+        "seed search --index R/flat --queries R/animals --split test --out R/run",
+        "seed search --index R/flat 'your question'",
+    ],
+    "words": [
+        "seed search --index R/words --queries R/animals --split test --out R/run",
+        "seed search --index R/words 'your question'",
+    ],
+    "found": ["seed evaluate --runs R/found --qrels R/animals --split test --out R/report-2"],
+    "report": [],
+}
+
+
+@pytest.fixture
+def again(tmp_path) -> Callable[..., Any]:
+    """The command that made a folder of the chain, once more."""
+
+    def repeated(folder: Path, *more: Any) -> Any:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (tmp_path / "again.yaml").write_text(yaml.safe_dump(manifest["config"]))
+        return seed(manifest["verb"], "--recipe", tmp_path / "again.yaml", *more)
+
+    return repeated
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_json_is_the_manifest_and_alone_on_stdout(again, chain, name):
+    folder = chain.beir.parent / name
+    answer = again(folder, "--json")
+    assert answer.exit_code == 0, answer.stderr
+    given = json.loads(answer.stdout)
+    assert (given.pop("folder"), given.pop("ran")) == (str(folder), False)
+    assert given == json.loads((folder / "manifest.json").read_text())
+    assert f"{given['verb']} done before" in answer.stderr
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_next_command_is_one_that_the_next_stage_takes(again, chain, name):
+    answer = again(chain.beir.parent / name)
+    lines = [line[6:] for line in answer.stderr.splitlines() if line[:6] in {"next: ", "  or: "}]
+    assert lines == [line.replace("R/", f"{chain.beir.parent}/") for line in FOLDERS[name]]
+    for line in lines:
+        shown = seed(*shlex.split(line)[1:], "--show")
+        assert shown.exit_code == 0, shown.stderr
+    if name == "report":
+        assert answer.stderr.splitlines()[-1] == f"read: {chain.report / 'report.md'}"
+
+
+def test_encoded_queries_lead_to_a_search_and_on_to_their_qrels(chain, tmp_path):
+    source = ["--queries", chain.beir, "--split", "test"]
+    answer = seed("encode", "--model", chain.retriever, *source, "--out", tmp_path / "asked")
+    search = f"seed search --index INDEX --queries {tmp_path}/asked --out {tmp_path}/run"
+    assert answer.stderr.splitlines()[-1] == f"next: {search}"
+    answer = seed(*shlex.split(search.replace("INDEX", str(chain.flat)))[1:])
+    evaluate = f"seed evaluate --runs {tmp_path}/run --qrels {chain.beir} --split test --out {tmp_path}/report"
+    assert answer.stderr.splitlines()[-1] == f"next: {evaluate}"
+    assert seed(*shlex.split(evaluate)[1:]).exit_code == 0
+
+
+def test_a_name_with_blanks_is_quoted_for_the_shell(chain, tmp_path):
+    answer = seed("index", "--vectors", chain.vectors, "--out", tmp_path / "my index")
+    assert answer.stderr.splitlines()[-1] == f"  or: seed search --index '{tmp_path}/my index' 'your question'"
+
+
+@pytest.mark.parametrize("mistake", ["option without value", "no such model", "cut shard", "no such recipe to run"])
+def test_a_mistake_leaves_nothing_for_scripts(mistake, spoilt, monkeypatch):
+    monkeypatch.chdir(spoilt)
+    answer = seed(*MISTAKES[mistake][0].split(), "--json")
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert answer.stderr
+
+
+def test_a_question_is_answered_in_json(chain):
+    answer = seed("search", "--index", chain.words, "--depth", 2, "--json", "where does the otter live")
+    hits = json.loads(answer.stdout)
+    assert [hit["rank"] for hit in hits] == [1, 2]
+    passages = [json.loads(line) for line in (chain.beir / "corpus.jsonl").read_text().splitlines()]
+    assert {hit["title"] for hit in hits} == {"Otter"}
+    assert all({"_id": hit["id"], "title": hit["title"], "text": hit["text"]} in passages for hit in hits)
+    assert hits[0]["score"] > hits[1]["score"] > 0
+    assert json.loads(seed("search", "--index", chain.words, "--json", "zzz").stdout) == []
+
+
+RECIPE = """
+stages:
+  flat: {verb: index, vectors: VECTORS}
+  test: {verb: search, index: "${flat}", queries: ANIMALS, split: test, depth: 5, machine: {threads: 1}}
+  report: {verb: evaluate, runs: "dense=${test}", qrels: ANIMALS, measures: mrr@10}
+"""
+
+
+@pytest.fixture
+def recipe(chain, tmp_path) -> Path:
+    path = tmp_path / "short.yaml"
+    path.write_text(RECIPE.replace("VECTORS", str(chain.vectors)).replace("ANIMALS", str(chain.beir)))
+    return path
+
+
+def test_a_recipe_gives_scripts_a_list_of_its_stages(recipe, tmp_path):
+    command = ["run", recipe, "--out", tmp_path / "out", "--json"]
+    planned = json.loads(seed(*command, "--dry-run").stdout)
+    assert [(row["stage"], row["verb"], row["state"]) for row in planned] == [
+        ("flat", "index", "new"),
+        ("test", "search", "new"),
+        ("report", "evaluate", "new"),
+    ]
+    for ran in (True, False):
+        made = json.loads(seed(*command).stdout)
+        assert [(row["stage"], row["ran"], row["status"]) for row in made] == [
+            (name, ran, "finished") for name in ("flat", "test", "report")
+        ]
+    assert [row["folder"] for row in made] == [str(tmp_path / "out" / row["stage"]) for row in made]
+    assert made[2]["metrics"]["dense"]["mrr@10"] > 0
+    spoiled = seed(*command, "--set", "test.split=dev")
+    assert (spoiled.exit_code, spoiled.stdout) == (2, "")
+
+
+def test_a_recipe_titles_each_stage_once_and_ends_with_a_question_to_type(recipe, tmp_path):
+    lines = seed("run", recipe, "--out", tmp_path / "out").stderr.splitlines()
+    titles = [line for line in lines if "→" in line]
+    assert titles == [
+        f"[1/3] index → {tmp_path / 'out' / 'flat'}  (not made yet)",
+        f"[2/3] search → {tmp_path / 'out' / 'test'}  (not made yet)",
+        f"[3/3] evaluate → {tmp_path / 'out' / 'report'}  (not made yet)",
+    ]
+    assert [line for line in lines if line.startswith(("next: ", "  or: ", "read: "))] == [
+        f"next: seed search --index {tmp_path / 'out' / 'flat'} 'your question'"
+    ]
+    assert lines[-1].startswith("next: ")
+
+
+def test_show_stays_yaml(recipe):
+    assert yaml.safe_load(seed("run", recipe, "--show", "--json").stdout)["stages"]
+    assert yaml.safe_load(seed("finetune", "--show", "--json").stdout)["data"] is None
+
+
+def test_quiet_tells_mistakes_alone(recipe, tmp_path):
+    answer = seed("run", recipe, "--out", tmp_path / "out", "--quiet")
+    assert (answer.exit_code, answer.stderr) == (0, "")
+    assert "dense" in answer.stdout
+    answer = seed("index", "-q", "--vectors", tmp_path / "absent", "--out", tmp_path / "new")
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith("error: ")
+
+
+def test_what_is_not_a_terminal_gets_no_control_characters(recipe, tmp_path):
+    answer = seed("run", recipe, "--out", tmp_path / "out")
+    assert answer.exit_code == 0, answer.stderr
+    assert "\x1b" not in answer.output
+    assert "\r" not in answer.output
+
+
+def test_of_several_processes_the_first_alone_prints(again, chain, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    for more in ([], ["--json"]):
+        assert again(chain.flat, *more).stdout == ""

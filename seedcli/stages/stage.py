@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from seedcli import __version__
 from seedcli.base.errors import ConfigError
-from seedcli.base.manifest import Input, Manifest, identify, open_folder
+from seedcli.base.manifest import Input, Manifest, identify, open_folder, read_manifest
 from seedcli.base.progress import Progress, Silent
 from seedcli.base.runtime import Runtime, runtime
+from seedcli.stages.told import sources
 
 
 class Stage(NamedTuple):
@@ -41,10 +42,13 @@ def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False)
     with joined(verb, config) as here:
         told = progress if here.first else Silent()
         inputs = here.share(identified(module.inputs(config, told)) if here.first else None)
+        begun = here.first and not overwrite and read_manifest(config.out) is not None
         opened = open_folder(config.out, verb, config, inputs, overwrite) if here.first else nullcontext()
         with opened as folder:
             manifest = here.share(folder.manifest if folder else None)
-            if manifest.status == "finished":
+            done = manifest.status == "finished"
+            told.begin(verb, config.out, "done" if done else "resumed" if begun else "new", sources(inputs))
+            if done:
                 if manifest.version != __version__:
                     told.say(f"{config.out} was made by seed {manifest.version}; --overwrite makes it anew")
                 return manifest  # type: ignore[no-any-return]
