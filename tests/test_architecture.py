@@ -13,7 +13,8 @@ from seedcli.configs import VERBS
 
 SOURCE = Path(seedcli.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
-ROOMS = ["base", "data", "models", "training", "retrieval", "negatives", "evaluation", "stages", "console", "cli"]
+ROOMS = ["base", "data", "models", "training", "retrieval", "negatives", "evaluation", "stages", "console"]
+ROOMS += ["api", "cli"]
 HEAVY = {"torch", "transformers", "tokenizers", "faiss", "ranx", "numba", "scipy", "pandas", "pyserini", "jnius"}
 
 
@@ -62,7 +63,7 @@ def test_options_know_the_base_alone_and_stages_alone_open_them():
     for path in MODULES:
         if room(path) == "configs":
             assert rooms_of(path) <= {"base", "configs"}, name(path)
-        elif room(path) not in {"stages", "console", "cli"}:
+        elif room(path) not in {"stages", "console", "api", "cli"}:
             assert "configs" not in rooms_of(path), name(path)
 
 
@@ -122,3 +123,20 @@ def test_help_and_options_load_nothing_heavy():
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+OFFER = """
+import sys
+import seedcli
+assert not [name for name in sys.modules if name.startswith("seedcli.")]
+for name in seedcli.__all__:
+    assert getattr(seedcli, name).__doc__, name
+print("loaded:", sorted({heavy} & sys.modules.keys()))
+"""
+
+
+def test_what_the_package_offers_loads_nothing_heavy():
+    script = [sys.executable, "-c", OFFER.replace("{heavy}", repr(HEAVY))]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "loaded: []\n"

@@ -5,18 +5,19 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Self
+from weakref import finalize
 
 import numpy as np
 
-from seedcli.base.errors import DataError, SeedError
+from seedcli.base.errors import ConfigError, DataError, SeedError
 from seedcli.base.progress import Progress
 from seedcli.data.collections import Collection
 from seedcli.data.records import Query
@@ -40,11 +41,13 @@ def build_index(
         return int(child.ask([]))
 
 
-def index_collection(collection: Collection, folder: Path, progress: Progress, heap: str = HEAP) -> int:
+def index_collection(
+    collection: Collection, folder: Path, progress: Progress, total: int | None = None, heap: str = HEAP
+) -> int:
     """Index the passages of a collection, title and text as one field, in place of whatever `folder` holds."""
     shutil.rmtree(folder, ignore_errors=True)
     passages = ((passage.id, f"{passage.title} {passage.text}") for passage in collection.passages())
-    return build_index(passages, folder, progress, collection.count(), heap)
+    return build_index(passages, folder, progress, total, heap)
 
 
 def search_index(
@@ -59,16 +62,40 @@ def search_index(
     heap: str = HEAP,
 ) -> Iterator[Ranking]:
     """The `depth` best documents of each query, in the order of the queries; none where no word matches."""
-    if not any(folder.glob("segments_*")):
-        raise DataError(f"{folder}: no Lucene index; build one there first")
-    queries = iter(queries)
-    task = {"folder": str(folder), "depth": depth, "k1": k1, "b": b, "threads": threads}
-    with Child(verb="search", heap=heap, **task) as child, progress.track("search", total, "queries") as advance:
-        while batch := list(islice(queries, 100)):
-            hits = child.ask([query.text for query in batch])
-            for query, (documents, scores) in zip(batch, hits, strict=True):
-                yield Ranking(query.id, documents, np.array(scores, np.float32))
-            advance(len(batch))
+    with closing(WordSearcher(folder, k1, b, threads, heap)) as searcher:
+        yield from searcher.search(queries, depth, progress, total)
+
+
+class WordSearcher:
+    """A Lucene index held open: Java starts with the first query and stays, for any number more, until `close`."""
+
+    def __init__(self, folder: Path, k1: float = 0.9, b: float = 0.4, threads: int = 2, heap: str = HEAP):
+        if not any(folder.glob("segments_*")):
+            raise DataError(f"{folder}: no Lucene index; build one there first")
+        self.task = {"verb": "search", "folder": str(folder), "k1": k1, "b": b, "threads": threads, "heap": heap}
+        self.child: Child | None = None
+        self.depth = 0
+        self.close: Callable[[], object] = lambda: None
+
+    def search(
+        self, queries: Iterable[Query], depth: int, progress: Progress, total: int | None = None
+    ) -> Iterator[Ranking]:
+        """The `depth` best documents of each query, in the order of the queries; none where no word matches."""
+        queries = iter(queries)
+        with progress.track("search", total, "queries") as advance:
+            while batch := list(islice(queries, 100)):
+                hits = self._child(depth).ask([query.text for query in batch])
+                for query, (documents, scores) in zip(batch, hits, strict=True):
+                    yield Ranking(query.id, documents[:depth], np.array(scores[:depth], np.float32))
+                advance(len(batch))
+
+    def _child(self, depth: int) -> "Child":
+        """The running child; one that has ended, or finds fewer than `depth`, makes way for another."""
+        if self.child is None or self.child.process.poll() is not None or depth > self.depth:
+            self.close()
+            self.child, self.depth = Child(depth=depth, **self.task), depth
+            self.close = finalize(self, self.child.close)  # a searcher that nobody holds any more leaves no Java behind
+        return self.child
 
 
 class Child:
@@ -96,6 +123,9 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self.process.kill()
         with suppress(BrokenPipeError), self.process:
             pass
@@ -119,6 +149,14 @@ class Child:
         words = self.log.read().decode(errors="replace").strip().splitlines()[-4:]
         cause = f"exit code {code}" if code >= 0 else f"signal {-code}"
         return SeedError(f"the Java process of BM25 ended ({cause}); its last words:\n" + "\n".join(words))
+
+
+def heap_bytes(heap: str) -> int:
+    """Bytes of a heap as Java takes it: 512m, 2g. Raises ConfigError for anything else."""
+    found = re.fullmatch(r"([1-9]\d*)([kmg])", heap.lower())
+    if not found:
+        raise ConfigError(f"--heap {heap}: expected a number with k, m or g, such as 2g")
+    return int(found[1]) << {"k": 10, "m": 20, "g": 30}[found[2]]
 
 
 def java_home() -> str:

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,37 +17,21 @@ from seedcli.base.runtime import Runtime
 from seedcli.configs.search import SearchConfig
 from seedcli.data.records import Passage, Query
 from seedcli.data.sources import open_collection, source_path
+from seedcli.data.survey import survey
 from seedcli.models.encoder import open_encoder
 from seedcli.retrieval import exact
 from seedcli.retrieval.encoding import TextEncoder
 from seedcli.retrieval.fusion import reciprocal_rank
-from seedcli.retrieval.lucene import search_index
+from seedcli.retrieval.hits import Hit as Hit
+from seedcli.retrieval.lucene import WordSearcher, heap_bytes
 from seedcli.retrieval.runs import Ranking, run_of, write_run
 from seedcli.retrieval.vectors import open_shards, read_ids
+from seedcli.stages.estimates import LIBRARIES, announce
 from seedcli.stages.stage import Outcome, Stage, joined
 
 DEPTH, ANSWERS = 1_000, 10
 BATCH_TOKENS = 8_192
-
-
-class Index(NamedTuple):
-    """An index, and what it was built over."""
-
-    folder: Path
-    manifest: Manifest
-
-    @property
-    def kind(self) -> str:
-        return str(self.manifest.config["kind"])
-
-    def source(self) -> Path:
-        """Its vectors, or the corpus of bm25."""
-        return located(self.folder, self.manifest, "corpus" if self.kind == "bm25" else "vectors")
-
-    def corpus(self) -> Path:
-        """The collection whose passages it finds."""
-        source = self.source()
-        return source if self.kind == "bm25" else located(source, finished(source, "encode"), "collection")
+LINE = 48  # bytes of a line of a run
 
 
 class Questions(NamedTuple):
@@ -56,9 +42,115 @@ class Questions(NamedTuple):
     model: str = ""
 
 
-class Hit(NamedTuple):
-    passage: Passage
-    score: float
+class FlatIndex:
+    """Vectors, and the model that encoded them, which is loaded when words are asked for the first time."""
+
+    unit = "vectors"
+
+    def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime):
+        self.vectors = located(folder, manifest, "vectors")
+        self.encoded = finished(self.vectors, "encode")
+        self.shards = open_shards(self.vectors)
+        self.runtime = runtime
+
+    def corpus(self) -> Path:
+        """The collection whose passages it finds."""
+        return located(self.vectors, self.encoded, "collection")
+
+    @cached_property
+    def model(self) -> TextEncoder:
+        encoder, tokenizer = open_encoder(located(self.vectors, self.encoded, "model"))
+        return TextEncoder(encoder, tokenizer, self.runtime, BATCH_TOKENS)
+
+    def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
+        names = [query.id for query in questions.queries]
+        return exact.search(names, self.encode(questions), self.shards, depth, self.runtime.device, progress)
+
+    def encode(self, questions: Questions) -> NDArray[np.float32]:
+        """The questions as vectors [Q, D]. Raises DataError when they were encoded by another model."""
+        if questions.vectors is None:
+            return self.model.encode([item.text for item in self.model.items(questions.queries)], "query")
+        if questions.model != self.encoded.inputs["model"].identity:
+            raise DataError(f"{self.vectors}: encoded by another model than the queries")
+        return questions.vectors
+
+    @property
+    def size(self) -> int:
+        return sum(shard.size for shard in self.shards)
+
+    def memory(self, questions: int) -> int:
+        """Bytes that a search of so many questions holds beside the libraries: a block of scores, and the ids."""
+        return 8 * exact.BLOCK * min(questions, exact.QUERIES) + 24 * self.size
+
+    def close(self) -> None:
+        """Nothing but memory is held."""
+
+
+class WordIndex:
+    """A bm25 index, in a Java process that starts with the first question."""
+
+    unit = "passages"
+
+    def __init__(self, folder: Path, manifest: Manifest, config: SearchConfig):
+        self.folder, self.manifest, self.config = folder, manifest, config
+        k1, b, threads = manifest.config["k1"], manifest.config["b"], config.machine.threads or os.cpu_count() or 1
+        self.lucene = WordSearcher(folder / "lucene", k1, b, threads, config.heap)
+
+    def corpus(self) -> Path:
+        """The collection whose passages it finds."""
+        return located(self.folder, self.manifest, "corpus")
+
+    def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
+        if questions.vectors is not None:
+            raise ConfigError(f"{self.folder}: bm25 needs the queries' words; give --queries a collection")
+        return self.lucene.search(questions.queries, depth, progress, len(questions.queries))
+
+    @property
+    def size(self) -> int:
+        return int(self.manifest.metrics["passages"])
+
+    def memory(self, questions: int) -> int:  # noqa: ARG002  (as FlatIndex has it)
+        """Bytes that a search holds beside the libraries: at most Java's heap."""
+        return heap_bytes(self.config.heap)
+
+    def close(self) -> None:
+        self.lucene.close()
+
+
+class Searcher:
+    """One index, or several to fuse, opened once for any number of questions.
+
+    Vectors and models stay loaded, and the Java process of bm25 runs, until `close`.
+    """
+
+    def __init__(self, config: SearchConfig, runtime: Runtime, progress: Progress):
+        self.config, self.progress = config, progress
+        self.indexes = [open_index(Path(folder), config, runtime) for folder in config.index]
+
+    def search(self, questions: Questions, depth: int) -> Iterator[Ranking]:
+        """The rankings of the one index, or of all, fused by reciprocal rank."""
+        if len(self.indexes) == 1:
+            return self.indexes[0].search(questions, depth, self.progress)
+        runs = [run_of(index.search(questions, self.config.fusion_depth, self.progress)) for index in self.indexes]
+        return reciprocal_rank(runs, depth, self.config.fusion_k)
+
+    def hits(self, texts: Sequence[str], depth: int) -> list[list[Hit]]:
+        """The first `depth` passages for each text. The corpus is read once for all."""
+        if not all(text.strip() for text in texts):
+            raise ConfigError("the QUESTION is empty")
+        rankings = list(self.search(Questions([Query(str(row), text) for row, text in enumerate(texts)]), depth))
+        wanted = {id_ for ranking in rankings for id_ in ranking.documents}
+        passages: dict[str, Passage] = {}
+        for corpus in dict.fromkeys(index.corpus() for index in self.indexes):
+            passages |= open_collection(corpus).passages_of(wanted)
+        return [
+            [Hit(passages[id_], float(score)) for id_, score in zip(ranking.documents, ranking.scores, strict=True)]
+            for ranking in rankings
+        ]
+
+    def close(self) -> None:
+        for index in self.indexes:
+            index.close()
 
 
 def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
@@ -74,34 +166,38 @@ def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
 
 
 def run(config: SearchConfig, stage: Stage) -> Outcome:
-    indexes = [open_index(Path(folder)) for folder in config.index]
-    questions = read_questions(str(config.queries), config.split)
-    rankings = search(config, indexes, questions, config.depth or DEPTH, stage.runtime, stage.progress)
-    write_run(stage.folder / "run.trec", rankings, "seed")
+    questions, depth = read_questions(str(config.queries), config.split), config.depth or DEPTH
+    if questions.vectors is None:
+        found = survey(lambda: iter(questions.queries), "queries", stage.progress)
+        found.problems.settle(str(config.queries), config.problems, stage.progress)
+    with closing(Searcher(config, stage.runtime, stage.progress)) as searcher:
+        expect(searcher, stage, len(questions.queries), depth)
+        write_run(stage.folder / "run.trec", searcher.search(questions, depth), "seed")
     return Outcome([stage.folder / "run.trec"], {"queries": len(questions.queries)})
+
+
+def expect(searcher: Searcher, stage: Stage, questions: int, depth: int) -> None:
+    """Tell what is to come."""
+    sizes = " and ".join(f"{index.size:,} {index.unit}" for index in searcher.indexes)
+    holds = LIBRARIES + sum(index.memory(questions) for index in searcher.indexes)
+    announce(f"{questions:,} queries, {sizes}", holds, {stage.folder: LINE * questions * depth}, stage.progress)
 
 
 def answer(config: SearchConfig, progress: Progress) -> list[Hit]:
     """The first hits of the config's question, with their texts."""
     if config.out is not None or config.queries is not None or config.split is not None:
         raise ConfigError("a QUESTION is answered on the screen: it goes without --queries, --split and --out")
-    if not str(config.question).strip():
-        raise ConfigError("the QUESTION is empty")
-    with joined("search", config) as runtime:
-        indexes = [open_index(Path(folder)) for folder in config.index]
-        questions = Questions([Query("question", str(config.question))])
-        (ranking,) = search(config, indexes, questions, config.depth or ANSWERS, runtime, progress)
-        corpora = dict.fromkeys(index.corpus() for index in indexes)
-        passages = {
-            id_: passage
-            for corpus in corpora
-            for id_, passage in open_collection(corpus).passages_of(ranking.documents).items()
-        }
-        return [Hit(passages[id_], float(s)) for id_, s in zip(ranking.documents, ranking.scores, strict=True)]
+    with joined("search", config) as runtime, closing(Searcher(config, runtime, progress)) as searcher:
+        (hits,) = searcher.hits([str(config.question)], config.depth or ANSWERS)
+        return hits
 
 
-def open_index(folder: Path) -> Index:
-    return Index(folder, finished(folder, "index"))
+def open_index(folder: Path, config: SearchConfig, runtime: Runtime) -> FlatIndex | WordIndex:
+    """The index in a folder, of either kind."""
+    manifest = finished(folder, "index")
+    if manifest.config["kind"] == "bm25":
+        return WordIndex(folder, manifest, config)
+    return FlatIndex(folder, manifest, runtime)
 
 
 def read_questions(source: str, split: str | None) -> Questions:
@@ -120,58 +216,3 @@ def read_questions(source: str, split: str | None) -> Questions:
     if not questions.queries:
         raise DataError(f"{source}: no queries" + (f" judged in {split!r}" if split else ""))
     return questions
-
-
-def search(
-    config: SearchConfig,
-    indexes: Sequence[Index],
-    questions: Questions,
-    depth: int,
-    runtime: Runtime,
-    progress: Progress,
-) -> Iterator[Ranking]:
-    """The rankings of one index, or of several, fused."""
-    if len(indexes) == 1:
-        return ask(config, indexes[0], questions, depth, runtime, progress)
-    runs = [run_of(ask(config, index, questions, config.fusion_depth, runtime, progress)) for index in indexes]
-    return reciprocal_rank(runs, depth, config.fusion_k)
-
-
-def ask(
-    config: SearchConfig, index: Index, questions: Questions, depth: int, runtime: Runtime, progress: Progress
-) -> Iterator[Ranking]:
-    """What one index answers to every query."""
-    queries = questions.queries
-    if index.kind == "bm25":
-        if questions.vectors is not None:
-            raise ConfigError(f"{index.folder}: bm25 needs the queries' words; give --queries a collection")
-        k1, b = index.manifest.config["k1"], index.manifest.config["b"]
-        return search_index(
-            index.folder / "lucene",
-            queries,
-            depth,
-            progress,
-            k1,
-            b,
-            threads=config.machine.threads or os.cpu_count() or 1,
-            total=len(queries),
-            heap=config.heap,
-        )
-    source = index.source()
-    shards = open_shards(source)
-    vectors = query_vectors(source, questions, runtime)
-    if vectors.shape[1] != shards[0].width:
-        raise DataError(f"{config.queries}: vectors of width {vectors.shape[1]}; the index has {shards[0].width}")
-    return exact.search([query.id for query in queries], vectors, shards, depth, runtime.device, progress)
-
-
-def query_vectors(vectors: Path, questions: Questions, runtime: Runtime) -> NDArray[np.float32]:
-    """The queries [Q, D], encoded by the model that encoded the passages."""
-    manifest = finished(vectors, "encode")
-    if questions.vectors is not None:
-        if questions.model != manifest.inputs["model"].identity:
-            raise DataError(f"{vectors}: encoded by another model than the queries")
-        return questions.vectors
-    encoder, tokenizer = open_encoder(located(vectors, manifest, "model"))
-    model = TextEncoder(encoder, tokenizer, runtime, BATCH_TOKENS)
-    return model.encode([item.text for item in model.items(questions.queries)], "query")

@@ -1,0 +1,338 @@
+"""Made by scripts/stub.py from the options in seedcli/configs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from seedcli.api import ConfigError as ConfigError
+from seedcli.api import DataError as DataError
+from seedcli.api import FolderError as FolderError
+from seedcli.api import Fusion as Fusion
+from seedcli.api import Hit as Hit
+from seedcli.api import Index as Index
+from seedcli.api import Model as Model
+from seedcli.api import Progress as Progress
+from seedcli.api import Ranking as Ranking
+from seedcli.api import Report as Report
+from seedcli.api import Result as Result
+from seedcli.api import Run as Run
+from seedcli.api import SeedError as SeedError
+from seedcli.api import Silent as Silent
+from seedcli.api import StrPath as StrPath
+from seedcli.api import Text as Text
+from seedcli.api import Vectors as Vectors
+from seedcli.api import fuse as fuse
+from seedcli.api import index_texts as index_texts
+from seedcli.api import open_index as open_index
+from seedcli.api import open_model as open_model
+from seedcli.api import open_report as open_report
+from seedcli.api import open_run as open_run
+from seedcli.api import open_vectors as open_vectors
+from seedcli.api import run as run
+
+__version__: str
+
+def pretrain(
+    *,
+    out: StrPath,
+    text: StrPath | Sequence[StrPath],
+    size: Literal["tiny", "mini", "small", "base"] = "base",
+    init: StrPath | None = None,
+    decoder: Literal["weak", "none"] = "weak",
+    decoder_layers: int = 3,
+    window: int | Literal["none"] = 2,
+    tokenizer: StrPath | None = None,
+    vocabulary: int = 32768,
+    field: str = "text",
+    length: int = 512,
+    pack: bool = True,
+    steps: int = 1000000,
+    batch_size: int = 256,
+    micro_batch: int = 32,
+    lr: float = 0.0001,
+    warmup: int | None = None,
+    clip: float = 1.0,
+    seed: int = 0,
+    log_every: int = 50,
+    save_every: int = 500,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    threads: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Model:
+    """Pre-train an encoder on plain text: masked words, and a weak decoder that sees the text through [CLS] alone.
+
+    A finished folder of the same options and inputs is left as it is; an interrupted one goes on. Raises
+    ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
+
+    - out: The folder to leave the model in.
+    - text: Text files and folders (.txt, .jsonl, .gz, .zst), or collections, whose passages are read.
+    - size: A new BERT: tiny 2 layers x 128, mini 4 x 256, small 4 x 512, base 12 x 768.
+    - init: Go on from this model instead: a folder, or a name of the Hugging Face hub.
+    - decoder: The decoder that reads the text through h0; none: masked words alone (BERT).
+    - decoder_layers: Layers of the decoder.
+    - window: Tokens back that the decoder attends to; none: all of them.
+    - tokenizer: train: a new WordPiece one from the text; else that of a model folder or hub name, or a vocab.txt.
+    - vocabulary: Entries of a trained tokenizer.
+    - field: The field of JSONL records that holds the text.
+    - length: Tokens of a block: [CLS], whole lines or sentences, [SEP] after each.
+    - pack: Fill blocks across documents; off: a block ends where its document does.
+    - steps: Steps of the optimiser; 0 leaves a model of random weights.
+    - batch_size: Blocks a step, over all processes.
+    - micro_batch: Blocks that a process computes at a time; gradients add up.
+    - lr: Peak rate of AdamW; it falls linearly to zero.
+    - warmup: Steps in which the rate rises; left out: a tenth of all, at most the paper's 10,000.
+    - clip: Largest norm of the gradient.
+    - seed: Of weights, order, masks and dropout.
+    - log_every: Steps between records in log.jsonl.
+    - save_every: Steps between checkpoints to resume from.
+    - device: Where to compute; auto takes a GPU if there is one.
+    - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
+    - threads: CPU threads; left out: all cores, shared by the processes.
+    - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
+    - overwrite: Lose what the folder holds, if seed made it.
+    - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
+
+    In `options`, with what they are when left out:
+
+    - model.dropout (0.1): Dropout of a new model and of the decoder.
+    - words.lowercase (True): Whether a trained tokenizer lower-cases and strips accents.
+    - words.mask (0.15): Share of the tokens that are masked words.
+    - optimize.weight_decay (0.01): Decoupled decay of matrices.
+    - optimize.beta1 (0.9): AdamW: decay of the first moment.
+    - optimize.beta2 (0.999): AdamW: decay of the second moment.
+    - optimize.eps (1e-06): AdamW: added to the denominator.
+    """
+
+def finetune(
+    *,
+    out: StrPath,
+    model: StrPath,
+    data: StrPath,
+    split: str = "train",
+    problems: Literal["report", "stop"] = "report",
+    pooling: Literal["cls", "mean"] | None = None,
+    similarity: Literal["dot", "cosine"] | None = None,
+    query_length: int | None = None,
+    passage_length: int | None = None,
+    negatives: StrPath = "bm25",
+    depth: int = 100,
+    hard: int = 1,
+    steps: int | None = None,
+    epochs: float = 40.0,
+    batch_size: int = 128,
+    temperature: float = 1.0,
+    lr: float = 2e-05,
+    warmup: int | None = None,
+    clip: float = 2.0,
+    seed: int = 0,
+    log_every: int = 50,
+    save_every: int = 500,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    threads: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Model:
+    """Fine-tune an encoder into a retriever: each query is told from its negatives and from the batch's (DPR).
+
+    A finished folder of the same options and inputs is left as it is; an interrupted one goes on. Raises
+    ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
+
+    - out: The folder to leave the model in.
+    - model: The model to start from: a folder, or a name of the Hugging Face hub.
+    - data: Passages, queries and qrels: a collection; or a file of examples (triples, DPR's JSON).
+    - split: The qrels to train on.
+    - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
+      and go on, or stop.
+    - pooling: The vector of a text: of [CLS], or the tokens' mean.
+    - similarity: What compares two vectors.
+    - query_length: Tokens of a query; longer ones are cut.
+    - passage_length: Tokens of a passage; longer ones are cut.
+    - negatives: Where hard negatives come from: bm25 (searched here), a run (a file, or a folder of seed search),
+      file (those that the examples of data bring), or a file of triples of ids, which are the examples then.
+    - depth: How many of the first passages of a ranking are candidates.
+    - hard: Hard negatives a query; the other queries' passages come on top.
+    - steps: Steps of the optimiser; left out: as many as epochs take.
+    - epochs: Passes over the training queries, when steps is left out.
+    - batch_size: Queries a step, over all processes. Each is told from all passages of the batch at once; adding up
+      gradients of smaller batches would not be the same.
+    - temperature: What scores are divided by; about 0.05 for cosine.
+    - lr: Peak rate of AdamW; it falls linearly to zero.
+    - warmup: Steps in which the rate rises; left out: a tenth of all, at most DPR's 1,237.
+    - clip: Largest norm of the gradient.
+    - seed: Of order, negatives and dropout.
+    - log_every: Steps between records in log.jsonl.
+    - save_every: Steps between checkpoints to resume from.
+    - device: Where to compute; auto takes a GPU if there is one.
+    - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
+    - threads: CPU threads; left out: all cores, shared by the processes.
+    - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
+    - overwrite: Lose what the folder holds, if seed made it.
+    - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
+
+    In `options`, with what they are when left out:
+
+    - tower.query_template (None): How a query is written, such as 'query: {text}'.
+    - tower.passage_template (None): How a passage is written, such as '{title} [SEP] {text}', or a name: beir,
+      msmarco-document, nq, mind.
+    - optimize.weight_decay (0.0): Decoupled decay of matrices.
+    - optimize.beta1 (0.9): AdamW: decay of the first moment.
+    - optimize.beta2 (0.999): AdamW: decay of the second moment.
+    - optimize.eps (1e-08): AdamW: added to the denominator.
+    """
+
+def encode(
+    *,
+    out: StrPath,
+    model: StrPath,
+    corpus: StrPath | None = None,
+    queries: StrPath | None = None,
+    split: str | None = None,
+    problems: Literal["report", "stop"] = "report",
+    batch_tokens: int = 8192,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    threads: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Vectors:
+    """Encode a corpus, or queries, into vectors on disk. For texts in memory there is Model.encode.
+
+    A finished folder of the same options and inputs is left as it is; an interrupted one goes on. Raises
+    ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
+
+    - out: The folder to leave the vectors in.
+    - model: The encoder: a folder, or a name of the Hugging Face hub.
+    - corpus: Encode the passages of this collection (see README: folders, files, irds:ID, hf:NAME, pydocs).
+    - queries: Encode the queries of this collection.
+    - split: Only the queries that these qrels judge.
+    - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
+      and go on, or stop.
+    - batch_tokens: Tokens computed at a time, padding included.
+    - device: Where to compute; auto takes a GPU if there is one.
+    - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
+    - threads: CPU threads; left out: all cores, shared by the processes.
+    - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
+    - overwrite: Lose what the folder holds, if seed made it.
+    - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
+
+    In `options`, with what they are when left out:
+
+    - shard_size (20000): Vectors a shard; what a killed run may lose.
+    """
+
+def index(
+    *,
+    out: StrPath,
+    kind: Literal["flat", "bm25"] = "flat",
+    vectors: StrPath | None = None,
+    corpus: StrPath | None = None,
+    problems: Literal["report", "stop"] = "report",
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Index:
+    """Build an index: flat over encoded vectors (exact search), or bm25 over a corpus.
+
+    A finished folder of the same options and inputs is left as it is; an interrupted one goes on. Raises
+    ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
+
+    - out: The folder to leave the index in.
+    - kind: flat: every vector is compared; bm25: words.
+    - vectors: flat: the folder that seed encode left.
+    - corpus: bm25: a collection of passages.
+    - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
+      and go on, or stop.
+    - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
+    - overwrite: Lose what the folder holds, if seed made it.
+    - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
+
+    In `options`, with what they are when left out:
+
+    - k1 (0.9): bm25: how soon repeated words count no more.
+    - b (0.4): bm25: how much long passages are held back.
+    - heap ('2g'): bm25: the largest heap of Java, such as 2g.
+    """
+
+def search(
+    *,
+    index: StrPath | Sequence[StrPath],
+    out: StrPath,
+    queries: StrPath | None = None,
+    split: str | None = None,
+    depth: int | None = None,
+    problems: Literal["report", "stop"] = "report",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    threads: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Search one index for many queries, or several and fuse their rankings. For a question there is Index.search.
+
+    A finished folder of the same options and inputs is left as it is; an interrupted one goes on. Raises
+    ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
+
+    - index: A folder of seed index; repeat it to fuse several.
+    - out: The folder to leave run.trec in.
+    - queries: A collection, a file of queries, or a folder of queries that seed encode left.
+    - split: Only the queries that these qrels judge.
+    - depth: Hits a query; left out: 1,000.
+    - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
+      and go on, or stop.
+    - device: Where to compute; auto takes a GPU if there is one.
+    - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
+    - threads: CPU threads; left out: all cores, shared by the processes.
+    - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
+    - overwrite: Lose what the folder holds, if seed made it.
+    - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
+
+    In `options`, with what they are when left out:
+
+    - fusion_k (60): Fusion: what is added to each rank before its reciprocal.
+    - fusion_depth (1000): Fusion: hits taken from each index.
+    - heap ('2g'): bm25: the largest heap of Java, such as 2g.
+    """
+
+def evaluate(
+    *,
+    out: StrPath,
+    runs: StrPath | Sequence[StrPath] | Mapping[str, StrPath],
+    qrels: StrPath,
+    split: str = "test",
+    measures: Sequence[str] = ["mrr@10", "recall@100", "ndcg@10"],
+    baseline: str | None = None,
+    problems: Literal["report", "stop"] = "report",
+    examples: int = 0,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Compare runs with relevance judgements: a table, with a permutation test against a baseline.
+
+    A finished folder of the same options and inputs is left as it is; an interrupted one goes on. Raises
+    ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
+
+    - out: The folder to leave the report in.
+    - runs: A run, as NAME=PATH or PATH: a TREC file, or a folder of seed search.
+    - qrels: Judgements: a collection, or a file of them (TREC, BEIR).
+    - split: Which qrels of a collection.
+    - measures: mrr, recall, ndcg, map, precision or hit_rate, with or without @k, or r-precision.
+    - baseline: The name of the run that the others are tested against.
+    - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
+      and go on, or stop.
+    - examples: Queries to show with the first three hits of the last run.
+    - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
+    - overwrite: Lose what the folder holds, if seed made it.
+    - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
+
+    In `options`, with what they are when left out:
+
+    - permutations (10000): Random sign flips of the test.
+    - seed (0): Of the test and of the examples.
+    """

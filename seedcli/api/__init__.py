@@ -1,0 +1,33 @@
+"""The Python API: the verbs as functions, and the folders they leave as objects to ask. `import seedcli` offers it."""
+
+from seedcli.api.results import Fusion as Fusion
+from seedcli.api.results import Index as Index
+from seedcli.api.results import Model as Model
+from seedcli.api.results import Report as Report
+from seedcli.api.results import Result as Result
+from seedcli.api.results import Run as Run
+from seedcli.api.results import StrPath as StrPath
+from seedcli.api.results import Vectors as Vectors
+from seedcli.api.results import fuse as fuse
+from seedcli.api.results import open_index as open_index
+from seedcli.api.results import open_model as open_model
+from seedcli.api.results import open_report as open_report
+from seedcli.api.results import open_run as open_run
+from seedcli.api.results import open_vectors as open_vectors
+from seedcli.api.texts import Text as Text
+from seedcli.api.texts import index_texts as index_texts
+from seedcli.api.verbs import encode as encode
+from seedcli.api.verbs import evaluate as evaluate
+from seedcli.api.verbs import finetune as finetune
+from seedcli.api.verbs import index as index
+from seedcli.api.verbs import pretrain as pretrain
+from seedcli.api.verbs import run as run
+from seedcli.api.verbs import search as search
+from seedcli.base.errors import ConfigError as ConfigError
+from seedcli.base.errors import DataError as DataError
+from seedcli.base.errors import FolderError as FolderError
+from seedcli.base.errors import SeedError as SeedError
+from seedcli.base.progress import Progress as Progress
+from seedcli.base.progress import Silent as Silent
+from seedcli.retrieval.hits import Hit as Hit
+from seedcli.retrieval.runs import Ranking as Ranking

@@ -1,0 +1,247 @@
+"""What the verbs leave, as objects: a folder that answers, and that stands for its path wherever one is expected."""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedcli.base.config import resolve
+from seedcli.base.errors import ConfigError
+from seedcli.base.manifest import Manifest, finished
+from seedcli.base.progress import Silent
+from seedcli.configs.groups import Machine
+from seedcli.configs.search import SearchConfig
+from seedcli.data.records import Passage, Query
+from seedcli.retrieval.hits import Hit
+from seedcli.retrieval.runs import Ranking
+
+if TYPE_CHECKING:
+    from seedcli.retrieval import runs
+    from seedcli.retrieval.encoding import TextEncoder
+    from seedcli.retrieval.vectors import Shard
+    from seedcli.stages.search import Searcher
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Result(os.PathLike[str]):
+    """A folder that a verb left."""
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """How it was made. Raises DataError or FolderError unless it is a finished folder, as seed left it."""
+        return finished(self.path)
+
+
+@dataclass(frozen=True)
+class Model(Result):
+    """An encoder; it is loaded when it first encodes, and stays in memory as long as this object."""
+
+    machine: Machine = field(default_factory=Machine)
+
+    def encode(self, texts: str | Sequence[str], role: Literal["query", "passage"]) -> NDArray[np.float32]:
+        """Texts to vectors, N -> [N, D], each written and cut as the model's settings say for its role.
+
+        Raises DataError when the folder holds no model.
+        """
+        given = [texts] if isinstance(texts, str) else texts
+        records = [Query("", text) if role == "query" else Passage("", "", text) for text in given]
+        written = [item.text for item in self._encoder.items(records)]
+        return self._encoder.encode(written, role)
+
+    @cached_property
+    def _encoder(self) -> "TextEncoder":
+        from seedcli.models.encoder import open_encoder
+        from seedcli.retrieval.encoding import TextEncoder
+        from seedcli.stages.search import BATCH_TOKENS
+        from seedcli.stages.stage import joined
+
+        with joined("encode", self) as here:
+            return TextEncoder(*open_encoder(self.path), here, BATCH_TOKENS)
+
+
+@dataclass(frozen=True)
+class Vectors(Result):
+    """Vectors of passages or of queries, on disk."""
+
+    def ids(self) -> list[str]:
+        """The N ids, in the order of the rows."""
+        return [id_ for shard in self._shards for id_ in shard.ids()]
+
+    def array(self) -> NDArray[np.float32]:
+        """All vectors [N, D]; of a single shard, mapped from the disk."""
+        parts = [shard.vectors for shard in self._shards]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    @cached_property
+    def _shards(self) -> "list[Shard]":
+        from seedcli.retrieval.vectors import open_shards
+
+        return open_shards(self.path)
+
+
+class Searchable(ABC):
+    """What answers questions. All that an answer needs is loaded once and kept, until `close`."""
+
+    @overload
+    def search(self, questions: str, depth: int = 10) -> list[Hit]: ...  # type: ignore[overload-overlap]
+    @overload
+    def search(self, questions: Sequence[str], depth: int = 10) -> list[list[Hit]]: ...
+    def search(self, questions: str | Sequence[str], depth: int = 10) -> list[Hit] | list[list[Hit]]:
+        """The first hits of a question, best first; of a list of questions, a list of hits for each.
+
+        A list is quicker than its questions one by one: the corpus is read once for all. Raises ConfigError for an
+        empty question.
+        """
+        if depth < 1:
+            raise ConfigError(f"depth is {depth}; it should be at least 1")
+        if isinstance(questions, str):
+            return self._searcher.hits([questions], depth)[0]
+        return self._searcher.hits(questions, depth)
+
+    def close(self) -> None:
+        """Let go of all that is loaded, and end the Java process of bm25; a later question begins anew."""
+        if searcher := vars(self).pop("_searcher", None):
+            searcher.close()
+
+    @cached_property
+    def _searcher(self) -> "Searcher":
+        from seedcli.stages.search import Searcher
+        from seedcli.stages.stage import joined
+
+        config = self._config()
+        with joined("search", config) as here:
+            return Searcher(config, here, Silent())
+
+    @abstractmethod
+    def _config(self) -> SearchConfig:
+        """What to search, as for the command."""
+
+
+@dataclass(frozen=True)
+class Index(Searchable, Result):
+    """An index: flat over vectors, or bm25 over words."""
+
+    machine: Machine = field(default_factory=Machine)
+
+    def _config(self) -> SearchConfig:
+        return SearchConfig(index=[str(self.path)], machine=self.machine)
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion(Searchable):
+    """Several indexes that answer as one, by reciprocal rank."""
+
+    config: SearchConfig
+
+    def _config(self) -> SearchConfig:
+        return self.config
+
+
+@dataclass(frozen=True)
+class Run(Result):
+    """Rankings, one a query: iterate over them, or ask for one by its query's id."""
+
+    def __iter__(self) -> Iterator[Ranking]:
+        return self._run.rankings()
+
+    def ranking(self, query: str) -> Ranking:
+        """What was found for a query, best first: documents and scores, none when the run lacks it."""
+        documents, scores = self._run.ranking(query)
+        return Ranking(query, [document.decode() for document in documents.tolist()], scores)
+
+    @cached_property
+    def _run(self) -> "runs.Run":
+        from seedcli.retrieval.runs import read_run, run_path
+
+        return read_run(run_path(self.path))
+
+
+@dataclass(frozen=True)
+class Report(Result):
+    """Runs compared; as text, a table in Markdown."""
+
+    def __str__(self) -> str:
+        return (self.path / "report.md").read_text(encoding="utf-8")
+
+    @property
+    def means(self) -> dict[str, dict[str, float]]:
+        """Run -> measure -> mean over the judged queries."""
+        return {name: run["means"] for name, run in self._summary["runs"].items()}
+
+    @property
+    def p_values(self) -> dict[str, dict[str, float]]:
+        """Run -> measure -> p-value of its difference from the baseline, which itself has none."""
+        return {name: run["p_values"] for name, run in self._summary["runs"].items() if "p_values" in run}
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
+        return dict(json.loads((self.path / "report.json").read_text(encoding="utf-8")))
+
+
+RESULTS: dict[str, type[Result]] = {
+    "pretrain": Model,
+    "finetune": Model,
+    "encode": Vectors,
+    "index": Index,
+    "search": Run,
+    "evaluate": Report,
+}
+
+
+def open_model(name: StrPath, device: str = "auto") -> Model:
+    """A model's folder, of seed or of another library, or a name of the Hugging Face hub. Raises DataError."""
+    from seedcli.models.encoder import model_folder
+
+    return Model(model_folder(os.fspath(name)), machine_of(device))
+
+
+def open_vectors(folder: StrPath) -> Vectors:
+    """A finished folder of seed encode. Raises DataError or FolderError for any other."""
+    return Vectors(checked(folder, "encode"))
+
+
+def open_index(folder: StrPath, device: str = "auto") -> Index:
+    """A finished folder of seed index. Raises DataError or FolderError for any other."""
+    return Index(checked(folder, "index"), machine_of(device))
+
+
+def open_run(folder: StrPath) -> Run:
+    """A finished folder of seed search. Raises DataError or FolderError for any other."""
+    return Run(checked(folder, "search"))
+
+
+def open_report(folder: StrPath) -> Report:
+    """A finished folder of seed evaluate. Raises DataError or FolderError for any other."""
+    return Report(checked(folder, "evaluate"))
+
+
+def fuse(*indexes: StrPath, k: int = 60, depth: int = 1_000, device: str = "auto") -> Fusion:
+    """Indexes as one: `depth` hits of each are ranked by the sum of 1 / (k + rank). Raises DataError or FolderError."""
+    if not indexes:
+        raise ConfigError("seed.fuse: no index given")
+    folders = [str(checked(folder, "index")) for folder in indexes]
+    given = {"index": folders, "fusion_k": k, "fusion_depth": depth, "machine.device": device}
+    return Fusion(resolve(SearchConfig, {}, given, "seed.fuse"))
+
+
+def machine_of(device: str) -> Machine:
+    return resolve(Machine, {"device": device}, {}, "seed")
+
+
+def checked(folder: StrPath, verb: str) -> Path:
+    finished(Path(folder), verb)
+    return Path(folder)
