@@ -72,7 +72,8 @@ def mistakes() -> Iterator[None]:
     try:
         yield
     except SeedError as error:
-        console.fail(str(error))
+        if int(os.environ.get("RANK", 0)) == 0:  # it ends all processes, and the first tells it
+            console.fail(str(error))
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         console.fail("interrupted; repeat the command to go on")

@@ -69,7 +69,7 @@ class Screen:
         """A line, once in each stage; of what stages find before they begin, once in all."""
         if (self.begun, line) not in self.said:
             self.said.add((self.begun, line))
-            self.line(Text(line), 2 if self.titled else 0)
+            self.line(Text(_printable(line)), 2 if self.titled else 0)
 
     @contextmanager
     def track(self, title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Advance]:
@@ -180,7 +180,7 @@ def filled(share: float, cells: int, ascii_only: bool) -> Text:
 
 def fail(message: str) -> None:
     """A user's mistake, in at most six lines."""
-    lines = message.splitlines()
+    lines = list(map(_printable, message.splitlines()))
     err.print(Text("error: " + "\n".join(lines[:5])), style="red", soft_wrap=not err.is_terminal)
 
 

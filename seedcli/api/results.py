@@ -18,7 +18,7 @@ from seedcli.base.manifest import Manifest, finished
 from seedcli.base.progress import Silent
 from seedcli.configs.groups import Machine
 from seedcli.configs.search import SearchConfig
-from seedcli.data.records import Passage, Query
+from seedcli.data.records import Passage, Query, clean
 from seedcli.retrieval.hits import Hit
 from seedcli.retrieval.runs import Ranking
 
@@ -58,7 +58,7 @@ class Model(Result):
         Raises DataError when the folder holds no model.
         """
         given = [texts] if isinstance(texts, str) else texts
-        records = [Query("", text) if role == "query" else Passage("", "", text) for text in given]
+        records = [Query("", clean(text)) if role == "query" else Passage("", "", clean(text)) for text in given]
         written = [item.text for item in self._encoder.items(records)]
         return self._encoder.encode(written, role)
 

@@ -1,14 +1,18 @@
 """Files written whole or not at all: aside, flushed to the disk, then renamed."""
 
+import fcntl
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from seedcli.base.errors import DataError
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -30,11 +34,14 @@ def written_whole(path: Path) -> Iterator[Path]:
 def made_whole(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` to fill; it takes that place when the block ends well, unless another came first."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    for orphan in folder.parent.glob(f".{folder.name}.*.part"):
+        remove_orphan(orphan)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    lock = (aside / LOCK).open("w")  # held as long as this process lives
+    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         yield aside
+        (aside / LOCK).unlink()
         for path in aside.rglob("*"):
             if path.is_file() and not path.is_symlink():
                 with path.open("rb+") as file:
@@ -46,7 +53,18 @@ def made_whole(folder: Path) -> Iterator[Path]:
                 raise
         sync_folder(folder.parent)
     finally:
+        lock.close()
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_orphan(aside: Path) -> None:
+    """Remove a folder that a killed process was filling; one at work holds its lock."""
+    try:
+        with (aside / LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(aside, ignore_errors=True)
+    except (BlockingIOError, FileNotFoundError):
+        pass
 
 
 def visible_files(folder: Path) -> list[Path]:

@@ -22,10 +22,9 @@ import seedcli
 from seedcli.base.checksums import checksum, folder_checksum
 from seedcli.base.config import INCIDENTAL, INPUT, options, plain
 from seedcli.base.errors import DataError, FolderError, SeedError
-from seedcli.base.files import read_json, write_json
+from seedcli.base.files import LOCK, read_json, write_json
 
 MANIFEST = "manifest.json"
-LOCK = ".lock"
 PART = ".[0-9]*.part"  # how names end that files.written_whole gives
 LIBRARIES = (
     "torch",
@@ -124,9 +123,10 @@ def changed_output(folder: Path, manifest: Manifest) -> Path | None:
 
 
 def identify(path: Path) -> Input:
-    """What a path holds: a stage's folder by its manifest, anything else by its bytes."""
+    """What a path holds: a stage's folder by its manifest, anything else by its bytes, and by the names that tell how
+    they are to be read."""
     if path.is_file():
-        return Input(str(path), checksum(path))
+        return Input(str(path), digest([path.name, checksum(path)]))
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
     if (path / MANIFEST).is_file():

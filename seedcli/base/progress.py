@@ -98,3 +98,10 @@ def counted(items: Iterable[Item], advance: Advance) -> Iterator[Item]:
     for item in items:
         yield item
         advance(1)
+
+
+def measured(lines: Iterable[str], advance: Advance) -> Iterator[str]:
+    """The lines, each told to `advance` by its characters once it has been used."""
+    for line in lines:
+        yield line
+        advance(len(line) + 1)

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from seedcli.base.errors import ConfigError
+from seedcli.base.errors import ConfigError, SeedError
 
 PATIENCE = timedelta(days=2)  # while one process hashes inputs, tokenises or mines, the others wait
 
@@ -63,25 +63,47 @@ class Runtime:
         return values
 
     def cached(self, make: Callable[[], Made]) -> Made:
-        """What `make` gives and keeps in the machine's cache: the first process there makes it, the others find it."""
-        if not self.first_here:
-            self.barrier()
+        """What `make` gives and keeps in the machine's cache: the first process there makes it, the others find it.
+
+        What it raises in one process is raised in all: none waits for another that is gone.
+        """
+        if self.world == 1:
             return make()
-        made = make()
-        self.barrier()
-        return made
+        outcome = _outcome(make) if self.first_here else [None, None]
+        failures: list[Any] = [None] * self.world
+        dist.all_gather_object(failures, [None, outcome[1]])
+        _settled(failures)
+        return cast(Made, outcome[0]) if self.first_here else make()
 
     def barrier(self) -> None:
         if self.world > 1:
             dist.barrier()
 
-    def share(self, value: Any) -> Any:
-        """The first process's `value`, in every process."""
+    def share(self, make: Callable[[], Made]) -> Made:
+        """What `make` gives in the first process, in every process; what it raises there, too."""
         if self.world == 1:
-            return value
-        box = [value]
+            return make()
+        box: list[Any] = [None, None]
+        if self.first:
+            box = _outcome(make)
         dist.broadcast_object_list(box, src=0)
-        return box[0]
+        return cast(Made, _settled([box]))
+
+
+def _outcome(make: Callable[[], Any]) -> list[Any]:
+    """What a function gives, and the user's mistake that it raises instead."""
+    try:
+        return [make(), None]
+    except SeedError as error:
+        return [None, error]
+
+
+def _settled(outcomes: list[list[Any]]) -> Any:
+    """The value of the first outcome. Raises the first mistake among them."""
+    for _, mistake in outcomes:
+        if mistake is not None:
+            raise mistake
+    return outcomes[0][0]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seedcli.base.errors import DataError
 from seedcli.base.files import made_whole
-from seedcli.base.progress import Progress, counted
+from seedcli.base.progress import Progress, measured
 from seedcli.data.ragged import Ragged, RaggedWriter
 from seedcli.data.text import Document
 from seedcli.data.tokenizer import BATCH, Tokenizer
@@ -17,16 +17,21 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 
 
 def make_blocks(
-    documents: Iterable[Document], tokenizer: Tokenizer, length: int, pack: bool, folder: Path, progress: Progress
-) -> Ragged:
-    """The blocks of a text in `folder`, made there unless they are already. `pack` fills blocks across documents."""
+    documents: Iterable[Document], tokenizer: Tokenizer, length: int, pack: bool, folder: Path, progress: Progress,
+    total: int | None = None,
+) -> Ragged:  # fmt: skip
+    """The blocks of a text in `folder`, made there unless they are already. `pack` fills blocks across documents.
+
+    `total` is about how many characters the text has.
+    """
     if not folder.is_dir():
         with (
             made_whole(folder) as aside,
             RaggedWriter(aside, "blocks", tokenizer.dtype) as writer,
-            progress.track("blocks", None, "documents") as advance,
+            progress.track("blocks", total, "characters") as advance,
         ):
-            for block in blocks(counted(documents, advance), tokenizer, length, pack):
+            read = (list(measured(document, advance)) for document in documents)
+            for block in blocks(read, tokenizer, length, pack):
                 writer.append(block)
     made = Ragged.open(folder, "blocks")
     if not len(made):

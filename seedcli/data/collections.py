@@ -45,12 +45,23 @@ class Collection:
         queries = reader() if reader else self.queries()
         return queries if judged is None else (query for query in queries if query.id in judged)
 
+    def queries_of_file(self, split: str) -> Iterator[Query]:
+        """Those of a split's own file, judged or not; all queries where splits share a file."""
+        reader = self.query_readers.get(split)
+        return reader() if reader else self.queries()
+
     def qrels(self, split: str) -> Qrels:
         return self._of(self.qrels_readers, split, "qrels")()
 
+    def judges(self, split: str) -> bool:
+        return split in self.qrels_readers or "" in self.qrels_readers
+
     def examples(self, split: str) -> Iterator[Example]:
         """The training examples of a split: triples, or queries with the passages that were found for them."""
-        return self._of(self.example_readers, split, "training examples")()
+        return self.example_reader(split)()
+
+    def example_reader(self, split: str) -> Callable[[], Iterator[Example]]:
+        return self._of(self.example_readers, split, "training examples")
 
     def _queries_of_all_splits(self) -> Iterator[Query]:
         """Each query once, though several splits may have it. Raises DataError where they differ in its text."""

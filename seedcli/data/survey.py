@@ -31,9 +31,11 @@ def survey_passages(collection: Collection, identity: str, progress: Progress) -
     return _kept(["passages", identity], collection.passages, "passages", progress)
 
 
-def survey_queries(collection: Collection, split: str | None, identity: str, progress: Progress) -> Survey:
-    """The survey of the queries of a split, or of all."""
-    return _kept(["queries", split, identity], lambda: collection.queries(split), "queries", progress)
+def survey_queries(
+    queries: Callable[[], Iterator[Query]], part: str | None, identity: str, progress: Progress
+) -> Survey:
+    """The survey of some queries: of a `part` of what `identity` stands for, such as a split."""
+    return _kept(["queries", part, identity], queries, "queries", progress)
 
 
 def survey_qrels(collection: Collection, split: str, identity: str, progress: Progress) -> Problems:
@@ -58,8 +60,9 @@ def survey_qrels(collection: Collection, split: str, identity: str, progress: Pr
     return Problems.of(read_json(path))
 
 
-def _kept(key: list[str | None], records: Callable[[], Iterator[Passage | Query]], unit: str,
-          progress: Progress) -> Survey:  # fmt: skip
+def _kept(
+    key: list[str | None], records: Callable[[], Iterator[Passage | Query]], unit: str, progress: Progress
+) -> Survey:
     path = cache_folder() / f"survey-{digest([RULES, *key])[:16]}.json"
     if not path.is_file():
         made = survey(records, unit, progress)

@@ -91,16 +91,18 @@ def from_qrels(
 
 def write_examples(
     folder: Path, examples: Iterable[Example], settings: EncoderSettings, tokenizer: Tokenizer,
-    texts: tuple[Texts, Texts] | None, depth: int,
-    advance: Advance,
+    texts: tuple[Texts, Texts] | None, depth: int, advance: Advance, qrels: Qrels | None = None,
 ) -> Problems:  # fmt: skip
     """Leave examples in a folder, a part held at a time: by rows of `texts` (queries, passages) when they name ids,
     else with their own texts. Of each example the first `depth` negatives are kept; one without a positive is left out.
+    What `qrels` judge to be right is no negative either.
     """
     problems, rest = Problems(), iter(examples)
     source: _ById | _ByText = _ById(*texts) if texts else _ByText(folder, settings, tokenizer)
     positives, negatives = (RaggedWriter(folder, name, np.int64) for name in ("positives", "negatives"))
     right = PairWriter(folder)
+    if texts and qrels:
+        right.extend(*judged_pairs(qrels, *texts))
     with (folder / "trained").open("wb") as trained:
         while batch := list(islice(rest, BATCH)):
             asked, numbers = source.queries([example.query for example in batch], problems)
@@ -120,6 +122,15 @@ def write_examples(
     for writer in (positives, negatives, right, source):
         writer.close()
     return problems
+
+
+def judged_pairs(qrels: Qrels, queries: Texts, passages: Texts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers of queries and of the passages that are judged right for them [K], [K]."""
+    right = [(query, passage) for query, grades in qrels.items() for passage in positive_ids(grades)]
+    asked = queries.ids.rows([query for query, _ in right])
+    found = passages.ids.rows([passage for _, passage in right])
+    known = (asked >= 0) & (found >= 0)
+    return queries.numbers[asked[known]], passages.numbers[found[known]]
 
 
 def open_examples(folder: Path, texts: tuple[Texts, Texts] | None) -> TrainingSet:

@@ -30,13 +30,25 @@ def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
 def run(config: EncodeConfig, stage: Stage) -> Outcome:
     encoder, tokenizer = open_encoder(Path(stage.inputs["model"].path))
     model = TextEncoder(encoder, tokenizer, stage.runtime, config.batch_tokens)
-    role: Role = "passage" if config.corpus else "query"
-    survey = surveyed(config, stage)
-    survey.problems.settle(str(config.corpus or config.queries), config.problems, stage.progress)
+    role: Role = "passage" if config.corpus is not None else "query"
+    name = "collection" if role == "passage" else "queries"
+    source, identity = stage.inputs[name].path, stage.inputs[name].identity
+    collection = open_collection(source)
+
+    def records() -> Iterator[Passage | Query]:
+        return collection.passages() if role == "passage" else collection.queries(config.split)
+
+    def surveyed() -> Survey:
+        if role == "passage":
+            return survey_passages(collection, identity, stage.progress)
+        return survey_queries(lambda: collection.queries(config.split), config.split, identity, stage.progress)
+
+    survey = stage.runtime.cached(surveyed)
+    survey.problems.settle(source, config.problems, stage.progress)
     if not survey.records:
-        raise DataError(f"{config.corpus or config.queries}: empty, nothing to encode")
-    expect(config, stage, model, role, survey)
-    items = model.items(records(config))
+        raise DataError(f"{source}: empty, nothing to encode")
+    expect(config, stage, model, role, survey, records())
+    items = model.items(records())
     write_vectors(items, model, role, stage.folder, config.shard_size, survey.records, stage.progress)
     stage.runtime.barrier()
     shards = open_shards(stage.folder)
@@ -44,31 +56,16 @@ def run(config: EncodeConfig, stage: Stage) -> Outcome:
     return Outcome([shard.path for shard in shards], {"role": role, **metrics})
 
 
-def records(config: EncodeConfig) -> Iterator[Passage | Query]:
-    if config.corpus is not None:
-        return open_collection(config.corpus).passages()
-    return open_collection(str(config.queries)).queries(config.split)
-
-
-def surveyed(config: EncodeConfig, stage: Stage) -> Survey:
-    if config.corpus is not None:
-        corpus, identity = open_collection(config.corpus), stage.inputs["collection"].identity
-        return stage.runtime.cached(lambda: survey_passages(corpus, identity, stage.progress))
-    asked, identity = open_collection(str(config.queries)), stage.inputs["queries"].identity
-    return stage.runtime.cached(lambda: survey_queries(asked, config.split, identity, stage.progress))
-
-
-def expect(config: EncodeConfig, stage: Stage, model: TextEncoder, role: Role, survey: Survey) -> None:
+def expect(
+    config: EncodeConfig, stage: Stage, model: TextEncoder, role: Role, survey: Survey,
+    records: Iterator[Passage | Query],
+) -> None:  # fmt: skip
     """Tell what is to come."""
-    settings, size = model.encoder.settings, model.encoder.size
+    settings, width = model.encoder.settings, model.encoder.size
     length = settings.query_length if role == "query" else settings.passage_length
-    tokens = mean_tokens((item.text for item in model.items(records(config))), model.tokenizer, length)
+    tokens = mean_tokens((item.text for item in model.items(records)), model.tokenizer, length)
     shard = min(config.shard_size, survey.records)
-    texts = 3 * survey.characters // max(1, survey.records)  # as characters, as bytes and as tokens
-    holds = LIBRARIES + 4 * weights(model.encoder) + shard * (8 * size + texts) + 40 * config.batch_tokens * size
-    announce(
-        f"{survey.records:,} texts, about {rounded(tokens * survey.records)} tokens, at most {length} each",
-        holds,
-        {stage.folder: survey.records * (4 * size + 24)},
-        stage.progress,
-    )
+    texts = 3 * survey.characters // survey.records  # as characters, as bytes and as tokens
+    holds = LIBRARIES + 4 * weights(model.encoder) + shard * (8 * width + texts) + 40 * config.batch_tokens * width
+    reads = f"{survey.records:,} texts, about {rounded(tokens * survey.records)} tokens, at most {length} each"
+    announce(stage, reads, holds, {stage.folder: survey.records * (4 * width + 24)})

@@ -12,27 +12,34 @@ import numpy as np
 from seedcli.base.errors import DataError
 from seedcli.base.files import files_of
 from seedcli.base.machine import existing, memory, size
-from seedcli.base.progress import Progress
 from seedcli.data.tokenizer import Tokenizer
+from seedcli.stages.stage import Stage
 
 if TYPE_CHECKING:
     from torch import nn
 
 LIBRARIES = 450 << 20  # bytes: Python with torch and transformers loaded, measured on Linux
+CHECKPOINTED = 28  # bytes a weight on the disk: two checkpoints while the new one is written, and the model
 PACKED = 3  # bytes of text in a byte of .gz or .zst
 SAMPLE = 500  # texts whose tokens are counted
 
 
-def announce(reads: str, holds: int, writes: Mapping[Path, int], progress: Progress) -> None:
-    """Tell the estimates, memory and disk in bytes. Raises DataError when a disk has less room than will be written."""
-    refuse_full_disk(writes)
-    progress.say(f"reads   {reads}")
-    progress.say(f"holds   about {size(holds)}")
-    for folder, count in writes.items():
-        progress.say(f"writes  about {size(count)} to {folder} ({size(free(folder))} free)")
+def announce(stage: Stage, reads: str, holds: int, writes: Mapping[Path, int]) -> None:
+    """Tell the estimates, memory (of one process) and disk in bytes.
+
+    What stands in the stage's folder already needs no more room. Raises DataError when a disk has less than is needed.
+    """
+    begun = text_bytes(stage.folder) if stage.folder.is_dir() else 0
+    needed = {folder: max(0, count - begun * (folder == stage.folder)) for folder, count in writes.items()}
+    refuse_full_disk(needed)
+    each = f" in each of {stage.runtime.world} processes" if stage.runtime.world > 1 else ""
+    stage.progress.say(f"reads   {reads}")
+    stage.progress.say(f"holds   about {size(holds)}{each}")
+    for folder, count in needed.items():
+        stage.progress.say(f"writes  about {size(count)} to {folder} ({size(free(folder))} free)")
     room = memory()[1]
-    if holds > room:
-        progress.say(f"that is more memory than is free now ({size(room)}): the system may end this command")
+    if stage.runtime.device.type == "cpu" and holds * stage.runtime.world > room:
+        stage.progress.say(f"that is more memory than is free now ({size(room)}): the system may end this command")
 
 
 def refuse_full_disk(writes: Mapping[Path, int]) -> None:

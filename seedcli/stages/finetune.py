@@ -25,7 +25,7 @@ from seedcli.models.encoder import (
 from seedcli.negatives.examples import TrainingSet
 from seedcli.negatives.sampling import ContrastiveBatches
 from seedcli.stages.stage import Outcome, Stage, check_batch
-from seedcli.stages.training_set import FILE, Preparation, holds_run
+from seedcli.stages.training_set import FILE, Preparation, holds_examples
 from seedcli.training.checkpoint import CHECKPOINT
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import ContrastiveObjective
@@ -37,15 +37,16 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
     data, source = open_collection(config.data, progress), config.negatives.negatives
     paths = {"model": model_folder(config.model), "data": source_path(config.data)}
     chosen_settings(config, paths["model"])
-    if config.negatives.hard and source not in {FILE, "bm25"}:
-        paths["negatives"] = Path(source)
-    if source == FILE:
-        paths["negatives"] = paths["data"]  # another plan than that of bm25
-        next(data.examples(config.split), None)
-    elif "negatives" not in paths or holds_run(paths["negatives"]):
-        if data.example_readers and not data.qrels_readers:
-            raise ConfigError(f"--data {config.data}: training examples without qrels; give --negatives {FILE}")
-        data.qrels(config.split)
+    given = None if source == "bm25" else paths["data"] if source == FILE else source_path(source, progress)
+    if given is not None and holds_examples(source, given):
+        paths["negatives"] = given
+        next(open_collection(given).examples(config.split), None)
+        return paths
+    if given is not None and config.negatives.hard:
+        paths["negatives"] = given
+    if data.example_readers and not data.qrels_readers:
+        raise ConfigError(f"--data {config.data}: training examples without qrels; give --negatives {FILE}")
+    data.qrels(config.split)
     return paths
 
 
@@ -54,7 +55,7 @@ def run(config: FinetuneConfig, stage: Stage) -> Outcome:
     torch.manual_seed(config.optimize.seed)
     encoder, tokenizer = open_encoder(Path(stage.inputs["model"].path))
     encoder.settings = chosen_settings(config, Path(stage.inputs["model"].path))
-    collection = open_collection(config.data)
+    collection = open_collection(stage.inputs["data"].path)
     data = Preparation(config, stage, encoder, tokenizer, collection).training_set()
     metrics = train_encoder(config, stage, encoder, data, tokenizer)
     files = save_model(stage.folder, encoder.backbone, tokenizer, encoder.settings) if stage.runtime.first else []

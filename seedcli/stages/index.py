@@ -31,10 +31,10 @@ def run(config: IndexConfig, stage: Stage) -> Outcome:
     if config.kind == "flat":  # vectors are stored once: the index is the manifest that points at them
         shards = open_shards(Path(stage.inputs["vectors"].path))
         return Outcome([], {"vectors": sum(shard.size for shard in shards), "width": shards[0].width})
-    lucene, collection = stage.folder / "lucene", open_collection(str(config.corpus))
+    lucene, collection = stage.folder / "lucene", open_collection(stage.inputs["corpus"].path)
     survey = survey_passages(collection, stage.inputs["corpus"].identity, stage.progress)
     survey.problems.settle(str(config.corpus), config.problems, stage.progress)
     disk = {stage.folder: survey.characters // 2}  # SQuAD's index takes a fifth, and its merging as much again
-    announce(f"{survey.records:,} passages", heap_bytes(config.heap), disk, stage.progress)
+    announce(stage, f"{survey.records:,} passages", heap_bytes(config.heap), disk)
     count = index_collection(collection, lucene, stage.progress, survey.records, config.heap)
     return Outcome([], {"passages": count}, variable=[path for path in lucene.iterdir() if path.is_file()])

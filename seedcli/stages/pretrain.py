@@ -1,6 +1,8 @@
 """seed pretrain: text -> tokenizer -> blocks -> an encoder, trained by masked words and a weak decoder."""
 
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,13 +10,14 @@ import torch
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import cache_folder, made_whole
 from seedcli.base.manifest import digest
-from seedcli.base.progress import Progress, counted
+from seedcli.base.progress import Progress, measured
 from seedcli.configs.pretrain import PretrainConfig
 from seedcli.data import blocks, wordpiece
 from seedcli.data.batches import PretrainingBatches
 from seedcli.data.masking import Masking
 from seedcli.data.ragged import Ragged
 from seedcli.data.sources import source_path
+from seedcli.data.survey import survey_passages
 from seedcli.data.text import collection_of, read_documents, text_files
 from seedcli.data.tokenizer import Tokenizer, open_tokenizer
 from seedcli.models.encoder import (
@@ -28,10 +31,11 @@ from seedcli.models.encoder import (
     save_model,
 )
 from seedcli.models.seed import SeedModel, WeakDecoder, embedding_of
-from seedcli.stages.estimates import announce, rounded, text_bytes, training_memory
+from seedcli.stages.estimates import CHECKPOINTED, announce, rounded, text_bytes, training_memory
 from seedcli.stages.stage import Outcome, Stage, check_batch
 from seedcli.training.checkpoint import CHECKPOINT
 from seedcli.training.loop import Training, train
+from seedcli.training.losses import CHUNK
 from seedcli.training.objectives import PretrainingObjective
 from seedcli.training.optimizers import adamw, warmup_steps
 
@@ -73,22 +77,45 @@ def run(config: PretrainConfig, stage: Stage) -> Outcome:
 
 
 def expect(config: PretrainConfig, stage: Stage) -> None:
-    """Tell what is to come, from the sizes of the files alone: nothing has been read yet."""
-    tokens = sum(map(text_bytes, text_paths(stage))) / TOKEN
-    layers, hidden, weights = shape(config, stage)
+    """Tell what is to come. Files are not read for it, but collections are, once."""
     words, options = config.words, config.optimize
+    tokens = text_size(stage) / TOKEN
+    layers, hidden, vocabulary, weights = shape(config, stage)
+    micro = options.micro_batch * words.length
+    logits = min(CHUNK, micro * vocabulary) + words.mask * micro * vocabulary  # of the decoder, of masked words
     announce(
+        stage,
         f"about {rounded(tokens)} tokens of text",
-        training_memory(weights, options.micro_batch * words.length, hidden, layers),
-        {cache_folder(): round(2 * tokens), stage.folder: 16 * weights},
-        stage.progress,
+        training_memory(weights, micro, hidden, layers) + round(12 * logits),  # with their softmax and gradient
+        {cache_folder(): 0 if blocks_made(config, stage) else round(2 * tokens), stage.folder: CHECKPOINTED * weights},
     )
     batch = options.batch_size * words.length
-    stage.progress.say(f"{options.steps:,} steps of {batch:,} tokens at most: {options.steps * batch:,} in all")
+    stage.progress.say(f"{options.steps:,} steps of at most {batch:,} tokens: {options.steps * batch:,} in all")
 
 
-def shape(config: PretrainConfig, stage: Stage) -> tuple[int, int, int]:
-    """Layers, width and number of weights of encoder and decoder, before they are made."""
+def text_size(stage: Stage) -> int:
+    """Bytes of the text, or characters of collections; of packed files an estimate."""
+    total = 0
+    for name in text_names(stage):
+        path, identity = Path(stage.inputs[name].path), stage.inputs[name].identity
+        if collection := collection_of(path):
+            survey = partial(survey_passages, collection, identity, stage.progress)
+            total += stage.runtime.cached(survey).characters
+        else:
+            total += sum(map(text_bytes, text_files(path)))
+    return total
+
+
+class Shape(NamedTuple):
+    """Encoder and decoder together, before they are made; `weights` counts numbers."""
+
+    layers: int
+    hidden: int
+    vocabulary: int
+    weights: int
+
+
+def shape(config: PretrainConfig, stage: Stage) -> Shape:
     if config.model.init is None:
         layers, hidden = SIZES[config.model.size]
         vocabulary, positions = config.words.vocabulary, config.words.length
@@ -97,39 +124,62 @@ def shape(config: PretrainConfig, stage: Stage) -> tuple[int, int, int]:
         layers, hidden = int(built.num_hidden_layers), int(built.hidden_size)
         vocabulary, positions = int(built.vocab_size), longest_input(built)
     layers += config.model.decoder_layers if config.model.decoder == "weak" else 0
-    return layers, hidden, (vocabulary + positions) * hidden + 12 * layers * hidden**2
+    return Shape(layers, hidden, vocabulary, (vocabulary + positions) * hidden + 12 * layers * hidden**2)
 
 
 def choose_tokenizer(config: PretrainConfig, stage: Stage) -> Tokenizer:
     """The tokenizer that the options name; a trained one is kept in the cache, by what it was trained on."""
-    if config.words.tokenizer != "train":
-        given = Path(stage.inputs["init" if config.model.init is not None else "tokenizer"].path)
-        return open_tokenizer(given, config.words.lowercase)
     words = config.words
-    kept = (
-        cache_folder()
-        / f"tokenizer-{digest([wordpiece.RULES, texts(stage), words.vocabulary, words.lowercase, words.field])[:16]}"
-    )
-    if stage.runtime.first_here and not kept.is_dir():
-        with stage.progress.track("tokenizer", None, "lines") as advance, made_whole(kept) as aside:
-            lines = (line for document in read_documents(text_paths(stage), words.field) for line in document)
-            wordpiece.train_tokenizer(counted(lines, advance), words.vocabulary, words.lowercase, words.length).save(
-                aside
-            )
-    stage.runtime.barrier()
-    return open_tokenizer(kept)
+    if words.tokenizer != "train":
+        given = Path(stage.inputs["init" if config.model.init is not None else "tokenizer"].path)
+        return open_tokenizer(given, words.lowercase)
+    kept, total = trained_folder(config, stage), text_size(stage)
+
+    def make() -> Path:
+        if not kept.is_dir():
+            with stage.progress.track("tokenizer", total, "characters") as advance, made_whole(kept) as aside:
+                lines = (line for document in read_documents(text_paths(stage), words.field) for line in document)
+                trained = wordpiece.train_tokenizer(
+                    measured(lines, advance), words.vocabulary, words.lowercase, words.length
+                )
+                trained.save(aside)
+        return kept
+
+    return open_tokenizer(stage.runtime.cached(make))
+
+
+def trained_folder(config: PretrainConfig, stage: Stage) -> Path:
+    """Where the cache keeps a trained tokenizer."""
+    words = config.words
+    key = digest([wordpiece.RULES, texts(stage), words.vocabulary, words.lowercase, words.field])
+    return cache_folder() / f"tokenizer-{key[:16]}"
+
+
+def blocks_folder(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> Path:
+    """Where the cache keeps blocks, by text, tokenizer and length."""
+    words = config.words
+    key = digest([blocks.RULES, texts(stage), tokenizer.backend.to_str(), words.length, words.pack, words.field])
+    return cache_folder() / f"blocks-{key[:16]}"
+
+
+def blocks_made(config: PretrainConfig, stage: Stage) -> bool:
+    """Whether the cache has the blocks, as far as can be told before a tokenizer is trained."""
+    kept = trained_folder(config, stage)
+    if config.words.tokenizer == "train" and not kept.is_dir():
+        return False
+    tokenizer = open_tokenizer(kept) if config.words.tokenizer == "train" else choose_tokenizer(config, stage)
+    return blocks_folder(config, stage, tokenizer).is_dir()
 
 
 def blocks_of(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> Ragged:
-    """The text as blocks, kept in the cache by text, tokenizer and length."""
-    words = config.words
-    key = digest([blocks.RULES, texts(stage), tokenizer.backend.to_str(), words.length, words.pack, words.field])[:16]
-    kept = cache_folder() / f"blocks-{key}"
-    if stage.runtime.first_here:
+    """The text as blocks, from the cache."""
+    words, kept, total = config.words, blocks_folder(config, stage, tokenizer), text_size(stage)
+
+    def make() -> Ragged:
         documents = read_documents(text_paths(stage), words.field)
-        blocks.make_blocks(documents, tokenizer, words.length, words.pack, kept, stage.progress)
-    stage.runtime.barrier()
-    made = Ragged.open(kept, "blocks")
+        return blocks.make_blocks(documents, tokenizer, words.length, words.pack, kept, stage.progress, total)
+
+    made = stage.runtime.cached(make)
     stage.progress.say(f"{len(made):,} blocks of {len(made.values) / len(made):.0f} tokens on average")
     return made
 

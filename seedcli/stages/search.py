@@ -15,7 +15,7 @@ from seedcli.base.manifest import Manifest, finished, located, read_manifest
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.configs.search import SearchConfig
-from seedcli.data.records import Passage, Query
+from seedcli.data.records import Passage, Query, clean
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import survey
 from seedcli.models.encoder import open_encoder
@@ -138,7 +138,7 @@ class Searcher:
         """The first `depth` passages for each text. The corpus is read once for all."""
         if not all(text.strip() for text in texts):
             raise ConfigError("the QUESTION is empty")
-        rankings = list(self.search(Questions([Query(str(row), text) for row, text in enumerate(texts)]), depth))
+        rankings = list(self.search(Questions([Query(str(row), clean(text)) for row, text in enumerate(texts)]), depth))
         wanted = {id_ for ranking in rankings for id_ in ranking.documents}
         passages: dict[str, Passage] = {}
         for corpus in dict.fromkeys(index.corpus() for index in self.indexes):
@@ -180,7 +180,7 @@ def expect(searcher: Searcher, stage: Stage, questions: int, depth: int) -> None
     """Tell what is to come."""
     sizes = " and ".join(f"{index.size:,} {index.unit}" for index in searcher.indexes)
     holds = LIBRARIES + sum(index.memory(questions) for index in searcher.indexes)
-    announce(f"{questions:,} queries, {sizes}", holds, {stage.folder: LINE * questions * depth}, stage.progress)
+    announce(stage, f"{questions:,} queries, {sizes}", holds, {stage.folder: LINE * questions * depth})
 
 
 def answer(config: SearchConfig, progress: Progress) -> list[Hit]:

@@ -3,13 +3,13 @@
 import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from seedcli import __version__
 from seedcli.base.errors import ConfigError
-from seedcli.base.manifest import Input, Manifest, identify, open_folder, read_manifest
+from seedcli.base.manifest import Folder, Input, Manifest, identify, open_folder, read_manifest
 from seedcli.base.progress import Progress, Silent
 from seedcli.base.runtime import Runtime, runtime
 from seedcli.stages.told import sources
@@ -39,26 +39,33 @@ class Outcome(NamedTuple):
 def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False) -> Manifest:
     """Run a stage, go on with an interrupted one, or find that it is done; its manifest."""
     module = importlib.import_module(f"seedcli.stages.{verb}")
-    with joined(verb, config) as here:
+    with joined(verb, config) as here, ExitStack() as stack:
         told = progress if here.first else Silent()
-        inputs = here.share(identified(module.inputs(config, told)) if here.first else None)
+        inputs = here.share(lambda: identified(module.inputs(config, told)))
         begun = here.first and not overwrite and read_manifest(config.out) is not None
-        opened = open_folder(config.out, verb, config, inputs, overwrite) if here.first else nullcontext()
-        with opened as folder:
-            manifest = here.share(folder.manifest if folder else None)
-            done = manifest.status == "finished"
-            told.begin(verb, config.out, "done" if done else "resumed" if begun else "new", sources(inputs))
-            if done:
-                if manifest.version != __version__:
-                    told.say(f"{config.out} was made by seed {manifest.version}; --overwrite makes it anew")
-                return manifest  # type: ignore[no-any-return]
-            outcome = module.run(config, Stage(config.out, inputs, here, told))
-            here.barrier()
-            if folder:
-                manifest = folder.finish(outcome.outputs, outcome.metrics, outcome.variable)
-                for path in outcome.scratch:
-                    path.unlink(missing_ok=True)
-            return here.share(manifest)  # type: ignore[no-any-return]
+        folders: list[Folder] = []  # the first process's alone
+
+        def opened() -> Manifest:
+            folders.append(stack.enter_context(open_folder(config.out, verb, config, inputs, overwrite)))
+            return folders[0].manifest
+
+        manifest = here.share(opened)
+        done = manifest.status == "finished"
+        told.begin(verb, config.out, "done" if done else "resumed" if begun else "new", sources(inputs))
+        if done:
+            if manifest.version != __version__:
+                told.say(f"{config.out} was made by seed {manifest.version}; --overwrite makes it anew")
+            return manifest
+        outcome = module.run(config, Stage(config.out, inputs, here, told))
+        here.barrier()
+
+        def finished() -> Manifest:
+            made = folders[0].finish(outcome.outputs, outcome.metrics, outcome.variable)
+            for path in outcome.scratch:
+                path.unlink(missing_ok=True)
+            return made
+
+        return here.share(finished)
 
 
 def check_batch(size: int, here: Runtime) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from seedcli.data.pairs import Pairs, PairWriter, open_pairs, pairs_of
 
 TOP = (1 << 63) - 1
+Columns = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def written(folder: Path, firsts: Any, seconds: Any, size: int) -> Pairs:
@@ -23,7 +24,7 @@ def written(folder: Path, firsts: Any, seconds: Any, size: int) -> Pairs:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def drawn() -> Columns:
     """9,000 pairs of numbers from all 63 bits, a third of them drawn again, with the ends of the range among them."""
     rng = np.random.default_rng(0)
     firsts = rng.choice([0, 1, TOP - 1, TOP, *rng.integers(0, TOP, 500, endpoint=True)], 6_000)
@@ -33,7 +34,7 @@ def drawn() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 @pytest.mark.parametrize("size", [1, 700, 10_000])
-def test_pairs_are_a_dict_of_sets(drawn: Any, tmp_path: Path, size: int) -> None:
+def test_pairs_are_a_dict_of_sets(drawn: Columns, tmp_path: Path, size: int) -> None:
     firsts, seconds = (column[:800] if size == 1 else column for column in drawn)
     expected: defaultdict[int, set[int]] = defaultdict(set)
     for first, second in zip(firsts.tolist(), seconds.tolist(), strict=True):
@@ -45,7 +46,7 @@ def test_pairs_are_a_dict_of_sets(drawn: Any, tmp_path: Path, size: int) -> None
         assert len(pairs.firsts) == len(pairs.seconds) == sum(map(len, expected.values()))
 
 
-def test_pairs_on_disk_are_those_in_memory_in_the_same_order(drawn: Any, tmp_path: Path) -> None:
+def test_pairs_on_disk_are_those_in_memory_in_the_same_order(drawn: Columns, tmp_path: Path) -> None:
     disk, memory = written(tmp_path, *drawn, 1_000), pairs_of(*drawn)
     assert np.array_equal(disk.firsts, memory.firsts)
     assert np.array_equal(disk.seconds, memory.seconds)
@@ -57,7 +58,7 @@ def test_a_pair_that_stands_twice_counts_once(tmp_path: Path) -> None:
     assert list(zip(pairs.firsts.tolist(), pairs.seconds.tolist(), strict=True)) == [(3, 8), (3, 9), (TOP, TOP)]
 
 
-def test_a_first_that_is_not_there_has_no_seconds(drawn: Any, tmp_path: Path) -> None:
+def test_a_first_that_is_not_there_has_no_seconds(drawn: Columns, tmp_path: Path) -> None:
     pairs, there = written(tmp_path, *drawn, 1_000), set(drawn[0].tolist())
     for first in [2, 1 << 40, TOP // 2, TOP - 2, -1]:
         assert first not in there
@@ -71,6 +72,6 @@ def test_no_pairs_are_pairs(tmp_path: Path) -> None:
         assert pairs.of(TOP).tolist() == []
 
 
-def test_the_two_columns_are_all_that_stays(drawn: Any, tmp_path: Path) -> None:
+def test_the_two_columns_are_all_that_stays(drawn: Columns, tmp_path: Path) -> None:
     written(tmp_path, *drawn, 1_000)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.firsts", "pairs.seconds"]

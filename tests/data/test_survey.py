@@ -1,6 +1,7 @@
 """What one pass over a collection counts, and that it is one pass."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_passages_are_counted_by_pencil() -> None:
 
 
 def test_queries_are_counted_by_pencil() -> None:
-    assert told(survey_queries(collection(), None, "x", Silent())) == (
+    assert told(survey_queries(collection().queries, None, "x", Silent())) == (
         5,
         23,
         ["1 ids of queries that stand twice or more (q1)", "2 queries with an empty text (q2, q3)"],
@@ -63,7 +64,9 @@ def test_queries_are_counted_by_pencil() -> None:
 
 def test_a_survey_of_a_split_counts_its_queries_alone() -> None:
     judged = collection(train={"q2": {"1": 1}}, dev={"q3": {"1": 1}, "q2": {"1": 1}})
-    assert [survey_queries(judged, split, "x", Silent()).records for split in ("train", "dev", None)] == [1, 2, 5]
+    assert [
+        survey_queries(partial(judged.queries, split), split, "x", Silent()).records for split in ("train", "dev", None)
+    ] == [1, 2, 5]
 
 
 def test_an_empty_collection_has_nothing_wrong() -> None:
@@ -87,13 +90,13 @@ def test_two_ids_of_one_hash_are_two_ids() -> None:
 
 
 def test_a_source_is_surveyed_once() -> None:
-    first = survey_passages(collection(), "x", Silent()), survey_queries(collection(), None, "x", Silent())
-    again = survey_passages(UNREADABLE, "x", Silent()), survey_queries(UNREADABLE, None, "x", Silent())
+    first = survey_passages(collection(), "x", Silent()), survey_queries(collection().queries, None, "x", Silent())
+    again = survey_passages(UNREADABLE, "x", Silent()), survey_queries(UNREADABLE.queries, None, "x", Silent())
     assert [told(survey) for survey in first] == [told(survey) for survey in again]
     with pytest.raises(AssertionError, match="read again"):
         survey_passages(UNREADABLE, "y", Silent())
     with pytest.raises(AssertionError, match="read again"):
-        survey_queries(UNREADABLE, "dev", "x", Silent())
+        survey_queries(UNREADABLE.queries, "dev", "x", Silent())
 
 
 def test_a_survey_that_fails_is_not_kept(own_cache: Path) -> None:

@@ -97,10 +97,17 @@ def roles(names: Collection[str]) -> set[str]:
 
 
 def _named(path: Path, role: str, told: Told) -> Iterator[tuple[str, Mapping[str, Any], Names]]:
-    """Each record of a file, with what its fields are called: the first record settles it."""
-    names: Names = {}
+    """Each record of a file, with what its fields are called: the first record that has a field settles it."""
+    names: dict[str, str] = {}
+    undecided: dict[str, Sequence[str]] = {}
     for where, record in _records(path, role, told):
-        names = names or _names(record, role, told.names, where)
+        if not names:
+            names = _names(record, role, told.names, where)
+            undecided = {what: KNOWN[role][what] for what in OPTIONAL[role] if names[what] not in record}
+        for what, known in list(undecided.items()):
+            if name := _first(known, record):
+                names[what] = name
+                del undecided[what]
         yield where, record, names
 
 
@@ -114,7 +121,7 @@ def _records(path: Path, role: str, told: Told) -> Records:
     return read_table(path, told.columns)
 
 
-def _names(there: Collection[str], role: str, told: Names, where: str) -> Names:
+def _names(there: Collection[str], role: str, told: Names, where: str) -> dict[str, str]:
     """What each field is called among the names that are there. Raises DataError when one is missing."""
     names = {}
     for what, known in KNOWN[role].items():

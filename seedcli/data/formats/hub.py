@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from seedcli.base.errors import DataError
 from seedcli.base.files import cache_folder, made_whole, visible_files
+from seedcli.base.manifest import digest
 from seedcli.base.progress import Progress
 from seedcli.data.formats.fields import RECIPE
 
@@ -20,6 +21,10 @@ KINDS = ("jsonl", "tsv", "csv", "parquet")
 PATTERNS = [f"*.{kind}{packed}" for kind in KINDS for packed in ("", ".gz", ".zst")] + [RECIPE]
 CONVERSION = "refs/convert/parquet"  # the hub's own copy of a dataset in Parquet, as CONFIG/SPLIT/0000.parquet
 NAME = re.compile(r"([\w-][\w.-]*(?:/[\w-][\w.-]*)?)(?:@(.+))?")
+
+
+class _NoDatasetError(DataError):
+    """The hub knows no dataset of this name."""
 
 
 class Snapshot(NamedTuple):
@@ -50,11 +55,12 @@ def _linked(name: str) -> Path:
     data = _data(repository, revision)
     files, commits = dict(data.files), data.commit[:12]
     if data.holds("corpus") and not data.holds("qrels", "data", "default"):  # BeIR/scifact has them in another one
-        with suppress(DataError):
+        with suppress(_NoDatasetError):
             qrels = _snapshot(f"{repository}-qrels", None)
             files |= {f"qrels/{path}": file for path, file in qrels.files.items()}
             commits += f"+{qrels.commit[:12]}"
-    folder = cache_folder() / f"hf-{quote(repository, safe='')}@{commits}"
+    linked = digest(sorted((path, str(file)) for path, file in files.items()))[:8]  # fewer, when a download broke off
+    folder = cache_folder() / f"hf-{quote(repository, safe='')}@{commits}-{linked}"
     if not folder.is_dir():
         with made_whole(folder) as aside:
             for path, file in files.items():
@@ -87,7 +93,7 @@ def _snapshot(repository: str, revision: str | None) -> Snapshot:
     except errors.GatedRepoError:
         problem = "needs its owner's permission: ask for it on its page, and set HF_TOKEN"
     except errors.RepositoryNotFoundError:
-        problem = "no such dataset on the hub, or a private one: set HF_TOKEN"
+        raise _NoDatasetError(f"hf:{repository}: no such dataset on the hub, or a private one: set HF_TOKEN") from None
     except errors.RevisionNotFoundError:
         problem = f"has no revision {revision}"
     except Exception as error:  # whatever the network and the disk raise

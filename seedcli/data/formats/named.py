@@ -17,6 +17,7 @@ from typing import Any
 
 from seedcli.base.config import read_recipe
 from seedcli.base.errors import ConfigError, DataError
+from seedcli.base.files import visible_files
 from seedcli.data.collections import Collection
 from seedcli.data.formats import fields, files, irds
 
@@ -74,13 +75,15 @@ def _reader(folder: Path, role: str, given: Any, where: str) -> Callable[[], Any
 
 
 def _files(folder: Path, pattern: Any, where: str) -> list[Path]:
-    """The files in a folder that a name or a pattern means, sorted."""
+    """The visible files in a folder that a name or a pattern means, sorted."""
+    visible = set(visible_files(folder))
     if not isinstance(pattern, str) or not pattern:
         raise DataError(f"{where}: expected a file, or {{{': ..., '.join(ENTRY)}: ...}}, got {pattern!r:.60}")
     if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
         raise DataError(f"{where}: the file {pattern!r} lies outside the folder; copy or link it there")
     literal = folder / pattern
-    found = [literal] if literal.is_file() else sorted(path for path in folder.glob(pattern) if path.is_file())
+    matching = [literal] if literal.is_file() else sorted(path for path in folder.glob(pattern) if path.is_file())
+    found = [path for path in matching if path in visible]  # hidden files are no part of what a folder is known by
     if not found:
         raise DataError(f"{where}: no file {pattern!r} in {folder}")
     return found

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -147,6 +148,10 @@ def ask(home: Path, endpoint: str, *sources: str, **environment: str) -> list[An
     )
     assert done.returncode == 0, done.stderr
     answers: list[Any] = json.loads(done.stdout)
+    for answer in answers:
+        if isinstance(answer, dict):  # the folder's name ends in eight digits of what it links to
+            answer["folder"], digits = answer["folder"].rsplit("-", 1)
+            assert re.fullmatch("[0-9a-f]{8}", digits)
     return answers
 
 
