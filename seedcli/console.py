@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from seedcli.stages.search import Hit
 
 FIRST = 5.0  # seconds until the first line of progress where there is no terminal
+STEADY = 3.0  # seconds that a rate must be taken over to be told there
 EVERY = 20.0  # seconds between the lines after it, at least
 RARER = 15  # and at least this part of the time gone by: the first hour has some fifty lines, the next ten
 NARROW, WIDE = 8, 30  # cells of a bar
@@ -119,7 +120,7 @@ class Lines:
         pace = self.pace
         pace.advance(more)
         elapsed = pace.elapsed
-        if elapsed >= self.due and pace.rate and pace.count != pace.total:
+        if elapsed >= self.due and pace.rate and pace.moving >= STEADY and pace.count != pace.total:
             told = self.estimate() if self.due == FIRST else self.state()
             self.console.print(Text(f"  {self.title}: {told}, {speed(pace.rate)} a second"), soft_wrap=True)
             self.due = elapsed + max(EVERY, elapsed / RARER)

@@ -228,6 +228,8 @@ def test_a_model_that_is_not_there_is_told(tmp_path):
         seed.open_model(tmp_path / "none")
     with pytest.raises(seed.DataError, match="no model in it"):
         seed.open_model(tmp_path).encode("text", "query")
+    with pytest.raises(seed.ConfigError, match="role: got 'doc'; it should be 'query' or 'passage'"):
+        seed.open_model(tmp_path).encode("text", "doc")
     with pytest.raises(seed.ConfigError, match="gpu"):
         seed.open_model(tmp_path, device="gpu")
 
@@ -369,3 +371,9 @@ def test_mypy_passes_what_is_right_and_flags_what_is_wrong(tmp_path):
 
 def records(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_texts_from_outside_yield_no_separator_and_no_traceback(chain):
+    model = seed.open_model(chain.retriever)
+    np.testing.assert_array_equal(model.encode("the\x1eotter", "query"), model.encode("the otter", "query"))
+    assert model.encode("caf\udce9", "passage").shape == (1, 128)  # half a letter, as argv gives it

@@ -128,6 +128,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "finetune --model encoder --data animals --split dev --out new",
         "no such split of its qrels: 'dev'; it has test, train",
     ),
+    "no such negatives": (
+        "finetune --model encoder --data animals --negatives bm2 --out new",
+        "--negatives bm2: no such file or folder; a run, triples, or the word bm25 or file",
+    ),
     "no such run": ("evaluate --runs absent --qrels animals --out new", "absent: no such file or folder"),
     "no such baseline": (
         "evaluate --runs a=found --qrels animals --baseline b --out new",

@@ -96,6 +96,17 @@ def test_a_slow_start_is_forgotten():
     assert pace.left == pytest.approx(999)
 
 
+def test_what_goes_before_the_first_units_does_not_count_for_the_rate():
+    clock = Clock()
+    pace = Pace(20_000, 0, clock)
+    clock.now += 30  # the first texts are tokenised
+    pace.advance(64)
+    for _ in range(10):
+        clock.now += 1
+        pace.advance(64)
+    assert (pace.rate, pace.moving) == (pytest.approx(64), pytest.approx(10))
+
+
 def test_what_is_left_shrinks_between_two_advances():
     pace = paced(total=10, steps=4, each=10.0)
     assert pace.left == pytest.approx(60)
@@ -170,11 +181,12 @@ def test_a_long_task_tells_less_and_less_often():
 
 def test_a_task_that_is_tracked_gives_its_estimate(monkeypatch):
     monkeypatch.setattr(console, "FIRST", 0.0)
+    monkeypatch.setattr(console, "STEADY", 0.0)
     monkeypatch.setattr(progress, "MARK", 0.0)
     screen, file = shown(monkeypatch, terminal=False)
     with screen.track("encode", 1_000, "texts") as advance:
-        advance(1)
-        advance(999)
+        for more in (1, 1, 998):
+            advance(more)
     first, last = file.getvalue().splitlines()
     assert re.fullmatch(r"  encode: about \d+ s for 1,000 texts, [\d,.]+ a second", first)
     assert re.fullmatch(r"  encode: 1,000 texts in 0\.\d s", last)
@@ -348,3 +360,12 @@ def test_hits_keep_their_ids_whole_or_folded(monkeypatch):
     assert all(len(line) <= 80 for line in file.getvalue().splitlines())
     assert name in re.sub(r"\s", "", file.getvalue())
     assert file.getvalue().count("words") == 30
+
+
+def test_control_characters_of_data_never_reach_the_terminal(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=file, width=80))
+    Screen().say("an id: \x1b]0;owned\x07\x1b[2J")
+    console.fail("data: \x1b[2J is no id")
+    assert "owned" in file.getvalue()
+    assert not {"\x1b", "\x07"} & set(file.getvalue())

@@ -55,8 +55,10 @@ class Model(Result):
     def encode(self, texts: str | Sequence[str], role: Literal["query", "passage"]) -> NDArray[np.float32]:
         """Texts to vectors, N -> [N, D], each written and cut as the model's settings say for its role.
 
-        Raises DataError when the folder holds no model.
+        Raises DataError when the folder holds no model, and ConfigError for another role.
         """
+        if role not in {"query", "passage"}:
+            raise ConfigError(f"role: got {role!r}; it should be 'query' or 'passage'")
         given = [texts] if isinstance(texts, str) else texts
         records = [Query("", clean(text)) if role == "query" else Passage("", "", clean(text)) for text in given]
         written = [item.text for item in self._encoder.items(records)]

@@ -26,7 +26,7 @@ def index_texts(
     with the index. Raises DataError for anything that is no text, and for an id that stands twice.
     """
     passages = {}
-    for row, text in enumerate([texts] if isinstance(texts, str) else texts):
+    for row, text in enumerate([texts] if isinstance(texts, str | Mapping) else texts):
         passage = passage_of(row, text)
         if passage["_id"] in passages:
             raise DataError(f"texts[{row}]: the id {passage['_id']!r} stands twice")

@@ -56,7 +56,8 @@ class Silent:
 class Pace:
     """How far a task is and how fast it goes: over the later half of its time, so that a slow start is forgotten.
 
-    `done` units were behind when it began; they count as done, and not for its speed.
+    `done` units were behind when it began; they count as done, and not for its speed. Nor does what goes before the
+    first units are done, such as the tokenising of the first texts.
     """
 
     def __init__(self, total: int | None, done: int = 0, clock: Callable[[], float] = time.monotonic):
@@ -67,6 +68,8 @@ class Pace:
     def advance(self, more: int) -> None:
         self.count += more
         now = self.clock()
+        if self.count - more == self.start:
+            self.marks[0] = (now, self.count)
         if now - self.marks[-1][0] < MARK:
             return
         self.marks.append((now, self.count))
@@ -77,6 +80,11 @@ class Pace:
     @property
     def elapsed(self) -> float:
         return self.clock() - self.began
+
+    @property
+    def moving(self) -> float:
+        """Seconds that the rate is taken over."""
+        return self.marks[-1][0] - self.marks[0][0]
 
     @property
     def rate(self) -> float:

@@ -20,7 +20,7 @@ class Problems:
 
     def add(self, kind: str, name: str, count: int = 1) -> None:
         self.counts[kind] += count
-        if len(self.names[kind]) < NAMED and name:
+        if len(self.names[kind]) < NAMED and name and name not in self.names[kind]:
             self.names[kind].append(name)
 
     def plain(self) -> dict[str, Any]:

@@ -54,6 +54,10 @@ def read_documents(sources: Sequence[Path], name: str) -> Iterator[Document]:
 
 def _jsonl(path: Path, name: str) -> Iterator[Document]:
     for where, record in read_jsonl(path):
+        if name not in record:
+            raise DataError(
+                f"{where}: no field {name!r}; it has {', '.join(map(repr, record))}; --field names the text's"
+            )
         yield [line for line in field(record, name, where).splitlines() if line.strip()]
 
 

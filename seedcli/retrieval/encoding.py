@@ -78,17 +78,19 @@ def write_vectors(
     role: Role,
     folder: Path,
     shard_size: int,
-    total: int | None,
+    total: int,
     progress: Progress,
 ) -> None:
     """Encode `items` into shards. Each rank writes every W-th; shards that are there already stay as they are."""
     rest, runtime, number = iter(items), model.runtime, 0
-    with progress.track("encode", total, "texts") as advance:
+    begins = {shard_path(folder, row // shard_size): row for row in range(0, total, shard_size)}
+    there = {path: min(shard_size, total - row) for path, row in begins.items() if path.is_file()}
+    with progress.track("encode", total, "texts", sum(there.values())) as advance:
         while shard := list(islice(rest, shard_size)):
             path = shard_path(folder, number)
-            if number % runtime.world != runtime.rank or path.is_file():
+            if number % runtime.world != runtime.rank and path not in there:
                 advance(len(shard))
-            else:
+            elif not path.is_file():
                 vectors = model.encode([item.text for item in shard], role, advance)
                 write_shard(path, [item.id for item in shard], vectors)
             number += 1

@@ -151,4 +151,8 @@ def _check_words(words: list[str]) -> None:
 
 def run_path(path: Path) -> Path:
     """The run that a path names: a file, or run.trec in a folder of seed search."""
-    return path / "run.trec" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    if not (path / "run.trec").is_file():
+        raise DataError(f"{path}: no run.trec in it; give a folder that seed search left, or a run's file")
+    return path / "run.trec"

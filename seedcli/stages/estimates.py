@@ -35,7 +35,7 @@ def announce(stage: Stage, reads: str, holds: int, writes: Mapping[Path, int]) -
     each = f" in each of {stage.runtime.world} processes" if stage.runtime.world > 1 else ""
     stage.progress.say(f"reads   {reads}")
     stage.progress.say(f"holds   about {size(holds)}{each}")
-    for folder, count in needed.items():
+    for folder, count in ((folder, count) for folder, count in needed.items() if count):
         stage.progress.say(f"writes  about {size(count)} to {folder} ({size(free(folder))} free)")
     room = memory()[1]
     if stage.runtime.device.type == "cpu" and holds * stage.runtime.world > room:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seedcli.base.errors import ConfigError
+from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import write_json
 from seedcli.base.progress import Progress
 from seedcli.configs.evaluate import EvaluateConfig
@@ -33,7 +33,7 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
 def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     qrels = read_judgements(config)
     report_problems(config, stage)
-    runs = {name: read_run(run_path(path)) for name, path in named_runs(config).items()}
+    runs = {name: judged_run(path, qrels, config) for name, path in named_runs(config).items()}
     measures = parse_measures(config.measures)
     with stage.progress.track("evaluate", len(runs), "runs") as advance:
         report = compare(runs, qrels, measures, config.baseline, config.permutations, config.seed)
@@ -67,6 +67,15 @@ def named_runs(config: EvaluateConfig) -> dict[str, Path]:
     if not runs:
         raise ConfigError("--runs is empty: name at least one run")
     return runs
+
+
+def judged_run(path: Path, qrels: Qrels, config: EvaluateConfig) -> Run:
+    """The run that a path names. Raises DataError when the qrels are those of other queries."""
+    run = read_run(run_path(path))
+    if qrels.keys().isdisjoint(run.queries):
+        others = f"such as {run.queries[0]!r:.40} where {next(iter(qrels))!r:.40} is judged"
+        raise DataError(f"{path}: no query of it is judged by {config.qrels}, split {config.split!r}: {others}")
+    return run
 
 
 def read_judgements(config: EvaluateConfig, progress: Progress | None = None) -> Qrels:

@@ -38,6 +38,8 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
     paths = {"model": model_folder(config.model), "data": source_path(config.data)}
     chosen_settings(config, paths["model"])
     given = None if source == "bm25" else paths["data"] if source == FILE else source_path(source, progress)
+    if given is not None and not given.exists():
+        raise ConfigError(f"--negatives {source}: no such file or folder; a run, triples, or the word bm25 or {FILE}")
     if given is not None and holds_examples(source, given):
         paths["negatives"] = given
         next(open_collection(given).examples(config.split), None)

@@ -118,7 +118,9 @@ class Shape(NamedTuple):
 def shape(config: PretrainConfig, stage: Stage) -> Shape:
     if config.model.init is None:
         layers, hidden = SIZES[config.model.size]
-        vocabulary, positions = config.words.vocabulary, config.words.length
+        trained = config.words.tokenizer == "train"
+        vocabulary = config.words.vocabulary if trained else choose_tokenizer(config, stage).size
+        positions = config.words.length
     else:
         built = read_config(Path(stage.inputs["init"].path))
         layers, hidden = int(built.num_hidden_layers), int(built.hidden_size)

@@ -180,7 +180,8 @@ def expect(searcher: Searcher, stage: Stage, questions: int, depth: int) -> None
     """Tell what is to come."""
     sizes = " and ".join(f"{index.size:,} {index.unit}" for index in searcher.indexes)
     holds = LIBRARIES + sum(index.memory(questions) for index in searcher.indexes)
-    announce(stage, f"{questions:,} queries, {sizes}", holds, {stage.folder: LINE * questions * depth})
+    hits = min(depth, sum(index.size for index in searcher.indexes))
+    announce(stage, f"{questions:,} queries, {sizes}", holds, {stage.folder: LINE * questions * hits})
 
 
 def answer(config: SearchConfig, progress: Progress) -> list[Hit]:

@@ -7,11 +7,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from seedcli.base.errors import DataError
 from seedcli.base.files import cache_folder
 from seedcli.base.manifest import Input, read_manifest
 from seedcli.base.progress import Source
+from seedcli.data.collections import Collection
+from seedcli.data.sources import open_collection
 
 QUESTION = "your question"
+SPLITS = ("test", "dev", "val", "")  # how the split begins that is searched next, the first that there is
 
 
 def sources(inputs: Mapping[str, Input]) -> list[Source]:
@@ -58,23 +62,48 @@ def next_commands(verb: str, config: Any) -> list[str]:
         case "pretrain":
             return [seed("finetune", model=out, data="DATA", out=beside(config.out, "retriever"))]
         case "finetune":
-            return [seed("encode", model=out, corpus=config.data, out=beside(config.out, "vectors"))]
+            held = collection(config.data)
+            corpus = config.data if held is None or held.passage_reader else None
+            return [seed("encode", model=out, corpus=corpus, out=beside(config.out, "vectors"))]
         case "encode" if config.corpus:
             return [seed("index", vectors=out, out=beside(config.out, "index"))]
         case "encode":
             return [seed("search", index="INDEX", queries=out, out=beside(config.out, "run"))]
         case "index":
-            queries = config.corpus or made_from(config.vectors, "corpus")
+            source = asked(config.corpus or made_from(config.vectors, "corpus"))
             run = beside(config.out, "run")
-            return [seed("search", index=out, queries=queries, split="test", out=run), ask([out])]
+            return [seed("search", index=out, **source, out=run), ask([out])]
         case "search":
             queries, split = config.queries, config.split
             if read_manifest(Path(queries)):
                 queries, split = made_from(queries, "queries"), made_from(queries, "split")
-            report = beside(config.out, "report")
-            return [seed("evaluate", runs=out, qrels=queries, **({"split": split} if split else {}), out=report)]
+            report, held = beside(config.out, "report"), collection(queries)
+            qrels = queries if held is None or held.qrels_readers else None
+            return [seed("evaluate", runs=out, qrels=qrels, **({"split": split} if split else {}), out=report)]
         case _:
             raise ValueError(verb)
+
+
+def collection(source: str | None) -> Collection | None:
+    """What lies at a path; None for a name such as hf:NAME, which is not asked for again, and for no collection."""
+    try:
+        return open_collection(source) if source and Path(source).exists() else None
+    except DataError:
+        return None
+
+
+def asked(source: str | None) -> dict[str, str | None]:
+    """A collection's queries of the split test, or of the one it has in its place; a file of passages holds none."""
+    held = collection(source)
+    if held is None:
+        return {"queries": source, "split": "test"}
+    splits = held.qrels_readers or held.query_readers
+    if not held.query_readers or Path(held.source).is_file():
+        return {"queries": None}
+    if "" in splits:
+        return {"queries": source}
+    ranked = (name for begin in SPLITS for name in sorted(splits) if name.startswith(begin))
+    return {"queries": source, "split": next(ranked)}
 
 
 def ask(indexes: Sequence[str]) -> str:

@@ -76,9 +76,9 @@ class Preparation:
             raise DataError(f"{source}: no negative for any query of {config.split!r} is in the corpus")
         if self.stage.runtime.first:
             write_json(self.stage.folder / "negatives.json", report)
+        lacking = f"; {without:,} queries without a negative" if config.negatives.hard else ""
         self.stage.progress.say(
-            f"{len(data.trained):,} training queries, {len(data.passages.tokens):,} passages; "
-            f"{without:,} queries without a negative"
+            f"{len(data.trained):,} training queries, {len(data.passages.tokens):,} passages{lacking}"
         )
         return data
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seedcli.base.errors import DataError
-from seedcli.base.files import cache_folder, made_whole, read_json, write_json, write_text, written_whole
+from seedcli.base.files import LOCK, cache_folder, made_whole, read_json, write_json, write_text, written_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -114,3 +114,16 @@ def test_the_cache_is_where_the_environment_says_else_at_home(tmp_path, monkeypa
     monkeypatch.setenv("SEED_CACHE", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_folder() == tmp_path / "home" / ".cache" / "seedcli"
+
+
+def test_what_killed_processes_left_is_removed_and_what_others_fill_is_not(tmp_path):
+    with made_whole(tmp_path / "made") as other:  # another process, as it were
+        orphan = tmp_path / ".made.x.part"
+        orphan.mkdir()
+        (orphan / LOCK).touch()
+        with made_whole(tmp_path / "made") as aside:
+            assert not orphan.exists()
+            assert other.is_dir()
+            (aside / "first").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["first"]

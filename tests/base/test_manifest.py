@@ -346,3 +346,11 @@ def test_time_is_not_part_of_the_identity(tmp_path):
     assert first.started != second.started
     assert first.identity == second.identity
     assert finished(tmp_path / "a") == first
+
+
+def test_a_file_is_known_by_its_bytes_and_by_the_name_that_tells_how_it_is_read(tmp_path):
+    for name in ("a.txt", "b/a.txt", "a.tsv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1\tone\n")
+    text, moved, table = (identify(tmp_path / name).identity for name in ("a.txt", "b/a.txt", "a.tsv"))
+    assert text == moved != table

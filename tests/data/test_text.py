@@ -54,7 +54,7 @@ def test_a_collection_is_its_passages_with_their_titles(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", b'{"text": "x"}\n{"txt": "y"}\n', r"a\.jsonl:2: no field 'text'; it has 'txt'"),
+        ("a.jsonl", b'{"text": "x"}\n{"txt": "y"}\n', r"a\.jsonl:2: no field 'text'; it has 'txt'; --field names"),
         ("a.jsonl", b'{"text": "x"}\n\n{"text": 3}\n', r"a\.jsonl:3: the field 'text' is not text"),
         ("a.jsonl", b'{"text": "x"}\n{"text"\n', r"a\.jsonl:2: not JSON"),
         ("a.txt", b"fine\n\nfr\xf6hlich\n", r"a\.txt:3: not UTF-8 text"),

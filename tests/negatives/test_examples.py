@@ -315,3 +315,18 @@ def test_examples_take_no_memory_each(tmp_path: Path) -> None:
         [sys.executable, "-c", code, tmp_path], env=os.environ, check=True, capture_output=True, text=True
     )
     assert int(grown.stdout) < 10
+
+
+def test_what_qrels_judge_to_be_right_is_no_negative_of_a_triple(
+    stored: tuple[Texts, Texts], wordpiece: Tokenizer, tmp_path: Path
+) -> None:
+    """p1 is the negative of q0's triple, and judged right for q0: a batch draws another, and masks p1."""
+    triples = [Example("q0", ["p0"], ["p1"])]
+    qrels = {"q0": {"p0": 1, "p1": 2, "p2": 0}, "absent": {"p3": 1}}
+    write_examples(tmp_path, triples, SETTINGS, wordpiece, stored, 100, lambda _: None, qrels)
+    data = open_examples(tmp_path, stored)
+    right = {int(data.passages.numbers[row]) for row in (0, 1)}
+    for step in range(50):
+        (batch,) = ContrastiveBatches(data, 0, 1, 1, seed=3)(step, 0, 1)
+        assert set(batch.known[0].tolist()) == right
+        assert int(batch.texts[1]) not in right

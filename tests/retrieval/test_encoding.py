@@ -1,6 +1,7 @@
 """Texts to vectors: batches, shards, ranks and restarts change nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel, BertConfig
 
-from seedcli.base.progress import Silent
+from seedcli.base.progress import Advance, Progress, Silent
 from seedcli.base.runtime import Runtime
 from seedcli.data.records import Passage, Query
 from seedcli.data.tokenizer import Tokenizer
@@ -79,10 +80,17 @@ def test_bfloat16_vectors_are_close(wordpiece: Tokenizer, texts: Sequence[str]) 
     assert cosines.min() > 0.999
 
 
-def write(folder: Path, wordpiece: Tokenizer, texts: Sequence[str], rank: int = 0, world: int = 1) -> None:
+def write(
+    folder: Path,
+    wordpiece: Tokenizer,
+    texts: Sequence[str],
+    rank: int = 0,
+    world: int = 1,
+    progress: Progress | None = None,
+) -> None:
     model = text_encoder(wordpiece, runtime=Runtime(rank, world))
     items = (Item(f"d{row}", text) for row, text in enumerate(texts))
-    write_vectors(items, model, "passage", folder, 16, None, Silent())
+    write_vectors(items, model, "passage", folder, 16, len(texts), progress or Silent())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -116,3 +124,28 @@ def test_a_restart_makes_only_missing_shards(tmp_path: Path, wordpiece: Tokenize
     write(tmp_path, wordpiece, texts)
     assert contents(tmp_path) == whole
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in times} == times
+
+
+class Bars(Silent):
+    """Remembers of each bar the total, what was behind, and what was done."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int | None]] = []
+
+    @contextmanager
+    def track(self, title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Advance]:  # noqa: ARG002
+        advances: list[int] = []
+        yield advances.append
+        self.seen.append([total, done, sum(advances)])
+
+
+def test_shards_that_are_there_count_as_done_and_not_for_the_speed(
+    tmp_path: Path, wordpiece: Tokenizer, texts: Sequence[str]
+) -> None:
+    bars = Bars()
+    write(tmp_path, wordpiece, texts, progress=bars)
+    for name in ("vectors-00001.safetensors", "vectors-00003.safetensors"):
+        (tmp_path / name).unlink()
+    write(tmp_path, wordpiece, texts, progress=bars)
+    write(tmp_path, wordpiece, texts, 0, 2, bars)
+    assert bars.seen == [[60, 0, 60], [60, 32, 28], [60, 60, 0]]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seedcli.base.errors import DataError
-from seedcli.retrieval.runs import LINES_AT_ONCE, Ranking, Run, read_run, run_of, write_run
+from seedcli.retrieval.runs import LINES_AT_ONCE, Ranking, Run, read_run, run_of, run_path, write_run
 
 
 def ranking(query: str, **scores: float) -> Ranking:
@@ -112,6 +112,14 @@ def test_what_is_no_run_is_refused_with_file_and_line(tmp_path, text, message):
     with pytest.raises(DataError) as error:
         read_run(path)
     assert str(error.value) == f"{path}{message}"
+
+
+def test_a_run_is_named_by_its_file_or_its_folder(tmp_path):
+    written(tmp_path / "run.trec", "q Q0 a 1 1 t\n")
+    assert run_path(tmp_path) == run_path(tmp_path / "run.trec") == tmp_path / "run.trec"
+    (tmp_path / "index").mkdir()
+    with pytest.raises(DataError, match=r"index: no run\.trec in it; give a folder that seed search left"):
+        run_path(tmp_path / "index")
 
 
 def test_what_is_written_is_in_order_each_document_once_and_ties_as_float32(tmp_path):

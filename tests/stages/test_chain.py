@@ -208,6 +208,12 @@ def test_examples_without_texts_are_refused_before_any_work(chain, tmp_path, per
     assert not (tmp_path / "out").exists()
 
 
+def test_qrels_of_other_queries_are_refused_before_a_table_of_zeros(chain, tmp_path, perform):
+    told = "no query of it is judged by .*, split 'train': such as 'q:.*' where 'q:.*' is judged"
+    with pytest.raises(DataError, match=told):
+        perform("evaluate", out=tmp_path / "out", runs=[str(chain.found)], qrels=chain.beir, split="train")
+
+
 def test_what_a_corpus_says_does_not_command_the_terminal(tree, perform):
     (tree / "odd").mkdir()
     (tree / "odd" / "corpus.jsonl").write_text(

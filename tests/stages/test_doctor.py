@@ -190,7 +190,7 @@ def test_a_cache_that_holds_something_says_how_to_empty_it(tmp_path: Path, monke
     (folder / "tokens").write_bytes(b"0" * 3 * 2**20)
     monkeypatch.setenv("SEED_CACHE", str(folder))
     check = only(doctor.cache_space())
-    assert check.finding.endswith("free, 3 MiB in it; to empty it:")
+    assert check.finding.endswith("free, 3.0 MiB in it; to empty it:")
     assert check.mend == f"rm -r '{folder}'"
 
 

@@ -166,7 +166,7 @@ def test_what_triples_name_and_the_collection_lacks_is_left_out_and_told(tune, f
         "queries without": {"negative": 1},
         "problems": {
             "queries of examples without a text": {"count": 1, "names": ["q:yeti"]},
-            "passages of examples that the corpus lacks": {"count": 2, "names": ["yeti", "yeti"]},
+            "passages of examples that the corpus lacks": {"count": 2, "names": ["yeti"]},
             "queries without a positive": {"count": 1, "names": [judged[0].query]},
         },
     }

@@ -20,8 +20,16 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
+from seedcli.base.config import resolve
 from seedcli.base.errors import ConfigError, DataError, SeedError
+from seedcli.base.manifest import identify
+from seedcli.base.progress import Silent
+from seedcli.base.runtime import Runtime
+from seedcli.configs.pretrain import PretrainConfig
 from seedcli.data.sources import open_collection
+from seedcli.data.tokenizer import open_tokenizer
+from seedcli.stages.pretrain import shape
+from seedcli.stages.stage import Stage
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 FEW = {"words.length": 32, "optimize.batch_size": 4, "optimize.micro_batch": 4, "optimize.warmup": 1}
@@ -217,3 +225,12 @@ def test_bfloat16_trains_on_a_cpu(chain, tmp_path, perform):
 def test_a_loss_that_is_no_number_ends_the_training(chain, tmp_path, perform):
     with pytest.raises(SeedError, match=r"the loss became (nan|inf) by step \d+; lower --lr or raise --warmup"):
         pretrain(perform, tmp_path / "out", chain.beir, steps=9, **{"model.init": chain.encoder, "optimize.lr": 1e30})
+
+
+def test_what_is_to_come_counts_the_entries_of_the_tokenizer_at_hand(chain, tmp_path):
+    """Tiny is 2 layers of 128; an encoder's layer has 12 of the hidden width squared weights, and so a decoder's."""
+    flags = {"text": [str(chain.beir)], "model.size": "tiny", "words.length": 32, "out": str(tmp_path)}
+    stage = Stage(tmp_path, {"tokenizer": identify(chain.encoder)}, Runtime(), Silent())
+    for given, entries in ((str(chain.encoder), open_tokenizer(chain.encoder, True).size), ("train", 32768)):
+        config = resolve(PretrainConfig, {}, {**flags, "words.tokenizer": given}, "a test")
+        assert shape(config, stage) == (5, 128, entries, (entries + 32) * 128 + 5 * 12 * 128**2)

@@ -45,9 +45,11 @@ SIGNED = (
 # Files whose first line names no fields that are known.
 UNNAMED = (
     (r".*", r'\{.*"question".*"answers?".*', Readers(queries=dpr.read_questions)),
-    (r".*", r"\{.*", Readers(fields.read_passages, fields.read_queries)),  # which tell what is missing
-    (r".*\.(jsonl|csv|parquet)", r".*", Readers(fields.read_passages, fields.read_queries)),
+    (r".*", r"\{.*", NAMED),  # which tells what is missing
+    (r".*\.(jsonl|csv|parquet)", r".*", NAMED),
     (r".*", r"[^\t]+\t[^\t]*", Readers(msmarco.read_passages, msmarco.read_queries)),
+    (r"(?i).*triples.*", r"[^\t]+\t[^\t]+\t[^\t]+", Readers(examples=msmarco.read_triples)),  # of numbers, too
+    (r"(?i).*qrels.*", r"[^\t]+\t[^\t]+\t-?\d+", Readers(qrels=trec.read_qrels)),
     (r".*", r"[^\t]+\t[^\t]+\t-?\d+", Readers(qrels=trec.read_qrels, examples=msmarco.read_triples)),
     (r".*", r"[^\t]+\t[^\t]+\t[^\t]+", Readers(examples=msmarco.read_triples)),
     (r".*", r"[^\t]+\tQ?\d+\t[^\t]+\t-?\d+", Readers(qrels=trec.read_qrels)),

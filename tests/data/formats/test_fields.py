@@ -114,3 +114,11 @@ def test_what_records_can_be_is_told_by_their_names() -> None:
     assert roles(["query-id", "corpus-id", "score"]) == {"qrels"}
     assert roles(["query", "positive"]) == {"examples"}
     assert roles(["1", "some text"]) == set()
+
+
+def test_a_field_that_a_later_record_has_first_is_read_from_there_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"query": "q", "pos": "p"}\n{"query": "r", "pos": "p", "neg": ["n", "m"]}\n')
+    assert [[passage.text for passage in example.negatives] for example in read_examples(path)] == [[], ["n", "m"]]
+    path.write_text('{"id": "1", "text": "a"}\n{"id": "2", "text": "b", "headline": "t"}\n')
+    assert [passage.title for passage in read_passages(path)] == ["", "t"]

@@ -110,6 +110,8 @@ def test_a_file_is_what_it_can_be_and_nothing_else(tmp_path: Path) -> None:
     assert kinds(opened(tmp_path, "a.jsonl", '{"id": 1, "text": "one"}')) == {"passages", "queries"}
     assert kinds(opened(tmp_path, "a.jsonl", '{"docid": 1, "text": "one"}')) == {"passages"}
     assert kinds(opened(tmp_path, "a.tsv", "1\t2\t3\n")) == {"qrels", "examples"}
+    assert kinds(opened(tmp_path, "qidpidtriples.train.tsv.gz", "1\t2\t3\n")) == {"examples"}
+    assert kinds(opened(tmp_path, "qrels.train.tsv", "1\t2\t3\n")) == {"qrels"}
     triples = opened(tmp_path, "a.tsv", "q\td\te\n")
     assert kinds(triples) == {"examples"}
     with pytest.raises(DataError, match=r"a\.tsv: holds no passages"):
@@ -129,6 +131,15 @@ def test_a_file_is_what_it_can_be_and_nothing_else(tmp_path: Path) -> None:
 def test_a_mistake_in_passages_is_told_by_line(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         list(opened(tmp_path, name, text).passages())
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "q,p,g\n1,2,3\n"), ("a.jsonl", '{"q": 1, "p": 2, "g": 3}\n')])
+def test_fields_of_unknown_names_are_told_in_every_role(tmp_path: Path, name: str, text: str) -> None:
+    collection = opened(tmp_path, name, text)
+    with pytest.raises(DataError, match=r"no field called query-id, .*; it has 'q', 'p', 'g'; name the query in a"):
+        collection.qrels("test")
+    with pytest.raises(DataError, match=r"no field called query, question, anchor; it has 'q', 'p', 'g'"):
+        list(collection.examples("train"))
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.txt", "some words\n"), ("a.tsv", "1\t2\t3\t4\t5\n")])

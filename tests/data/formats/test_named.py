@@ -1,6 +1,7 @@
 """collection.yaml: what it can say of a folder's files, and how its mistakes are told."""
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,16 @@ def test_a_mistake_is_told_by_file_and_key(tmp_path: Path, recipe: str, message:
         opened(tmp_path, recipe, a__tsv="1\tone\n")
     assert str(told.value).startswith(str(tmp_path / "collection.yaml"))
     assert message in str(told.value)
+
+
+def test_hidden_files_are_no_part_of_a_collection(tmp_path: Path) -> None:
+    """What a folder is known by leaves them out, so they must not decide what is read."""
+    for name in ("a.jsonl", "._a.jsonl"):
+        (tmp_path / name).write_text(json.dumps({"id": name, "text": "x"}))
+    (tmp_path / "collection.yaml").write_text("passages: '*.jsonl'\n")
+    collection = open_folder(tmp_path)
+    assert collection is not None
+    assert [passage.id for passage in collection.passages()] == ["a.jsonl"]
+    (tmp_path / "collection.yaml").write_text("passages: ._a.jsonl\n")
+    with pytest.raises(DataError, match=r"no file '\._a\.jsonl'"):
+        open_folder(tmp_path)
