@@ -6,6 +6,7 @@ from pathlib import Path
 from seedcli.base.errors import DataError
 from seedcli.base.files import visible_files
 from seedcli.data.collections import Collection
+from seedcli.data.formats import shards
 from seedcli.data.lines import COMPRESSED, field, read_jsonl, read_lines, suffix
 from seedcli.data.records import clean
 from seedcli.data.sources import collection_in, open_collection
@@ -38,6 +39,8 @@ def collection_of(source: Path) -> Collection | None:
     """The collection whose passages are the text; None for plain text, and for JSONL whose field is named."""
     if source.is_file():
         return open_collection(source) if suffix(source) in TABLES else None
+    if shards.open_folder(source) and any(path.name.endswith(SUFFIXES) for path in visible_files(source)):
+        raise DataError(f"{source}: holds both Parquet and text files; name those that are meant")
     return collection_in(source)
 
 

@@ -4,7 +4,9 @@ import gzip
 import json
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from seedcli.base.errors import DataError
 from seedcli.data.text import read_documents, text_files
@@ -82,3 +84,11 @@ def test_queries_and_hidden_files_inside_a_folder_are_no_text(tmp_path: Path) ->
     for hidden in (".draft.txt", ".git/notes.txt"):
         (tmp_path / hidden).write_text("not read")
     assert documents(tmp_path) == [["a passage"]]
+
+
+def test_a_folder_of_text_and_of_tables_is_refused_rather_than_read_by_half(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"id": ["1"], "text": ["in a table"]}), tmp_path / "docs.parquet")
+    assert documents(tmp_path) == [["in a table"]]
+    (tmp_path / "wiki.txt").write_text("in a file\n")
+    with pytest.raises(DataError, match="holds both Parquet and text files; name those that are meant"):
+        documents(tmp_path)
