@@ -150,7 +150,7 @@ def test_unknown_ids_are_counted_and_left_out(by_id: Make) -> None:
         "1 queries without a negative (q2)",
         "1 queries without a positive (q1)",  # q8 is no query
         "2 queries of examples without a text (q9, q8)",
-        "5 passages of examples that the corpus lacks (gone, gone, far, ...)",
+        "5 passages of examples that the corpus lacks (gone, far, lost, ...)",
     ]
 
 
