@@ -151,7 +151,7 @@ def devices() -> Iterator[Check]:
     elif not cards():
         yield Check("device", "note", "no GPU; --device auto takes the CPU")
     elif not torch.version.cuda:
-        renew = f"{pip()} uninstall -y torch && {pip()} install --index-url https://pypi.org/simple {wanted('torch')}"
+        renew = f"{pip()} uninstall -y torch && {pip()} install {wanted('torch')}"
         yield Check("device", "note", "a GPU is here, but this torch is built for CPUs", renew)
     elif os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
         yield Check("device", "note", "CUDA_VISIBLE_DEVICES hides the GPU", "unset CUDA_VISIBLE_DEVICES")
@@ -396,9 +396,9 @@ def environment() -> Iterator[Check]:
 
 def heap() -> int:
     """The largest heap of BM25's Java by default, in bytes."""
-    from seedcli.retrieval.lucene import HEAP
+    from seedcli.retrieval.lucene import HEAP, heap_bytes
 
-    return int(HEAP[:-1]) * {"m": 2**20, "g": GIB}[HEAP[-1]]
+    return heap_bytes(HEAP)
 
 
 def told(error: BaseException) -> str:

@@ -247,7 +247,7 @@ def test_a_gpu_that_does_not_compute_is_broken(monkeypatch: Patch) -> None:
 @pytest.mark.parametrize(
     ("cuda", "visible", "finding", "mend"),
     [
-        (None, None, "built for CPUs", "pip uninstall -y torch && pip install --index-url https://pypi.org/simple "),
+        (None, None, "built for CPUs", "pip uninstall -y torch && pip install 'torch>="),
         ("12.8", "", "CUDA_VISIBLE_DEVICES hides the GPU", "unset CUDA_VISIBLE_DEVICES"),
         ("12.8", None, "can't use it: RuntimeError: the driver is too old", ""),
     ],
