@@ -72,7 +72,7 @@ def mistakes() -> Iterator[None]:
     try:
         yield
     except SeedError as error:
-        if int(os.environ.get("RANK", 0)) == 0:  # it ends all processes, and the first tells it
+        if first_process():  # it ends them all
             console.fail(str(error))
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
@@ -85,6 +85,11 @@ def mistakes() -> Iterator[None]:
         place = getattr(error, "filename", None) or "writing"
         console.fail(f"{place}: {os.strerror(number)}; nothing finished is lost, repeat the command to go on")
         raise typer.Exit(2) from None
+
+
+def first_process() -> bool:
+    """Whether this is the process that speaks, of those that torchrun started."""
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 def system_error(error: Exception) -> int:
@@ -155,7 +160,7 @@ def perform(verb: str, config: Any, manner: Manner) -> None:
 
     began, screen = time.time(), console.Screen(manner.quiet)
     manifest = stage.perform(verb, config, screen, manner.overwrite)
-    if not stage.first_process():
+    if not first_process():
         return
     ran = manifest.started >= began
     screen.result(manifest, config.out, ran)

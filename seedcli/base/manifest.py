@@ -7,7 +7,6 @@ it runs, it decides what is done, resumed or new. Its *identity* adds the output
 import dataclasses
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -23,6 +22,7 @@ from seedcli.base.checksums import checksum, folder_checksum
 from seedcli.base.config import INCIDENTAL, INPUT, options, plain
 from seedcli.base.errors import DataError, FolderError, SeedError
 from seedcli.base.files import LOCK, read_json, write_json
+from seedcli.base.packages import installed
 
 MANIFEST = "manifest.json"
 PART = ".[0-9]*.part"  # how names end that files.written_whole gives
@@ -258,13 +258,7 @@ def differences(old: Manifest, config: Any) -> list[str]:
 
 
 def library_versions() -> dict[str, str]:
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {name: version for name in LIBRARIES if (version := installed(name))}
 
 
 def machine() -> dict[str, Any]:

@@ -70,9 +70,14 @@ def first_line(path: Path) -> str:
     return next((line.rstrip("\r\n") for _, line in _decoded(path, GLANCE) if not line.isspace()), "")
 
 
+def unpacked(path: Path) -> Path:
+    """A path as it would be called without its .gz or .zst."""
+    return path.with_suffix("") if path.suffix in COMPRESSED else path
+
+
 def suffix(path: Path) -> str:
     """How a name ends, but for compression: .tsv of a.tsv.gz."""
-    return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower()
+    return unpacked(path).suffix.lower()
 
 
 def open_bytes(path: Path) -> BufferedReader:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from seedcli.base.files import Closing
 
 
 class Ragged:
@@ -42,7 +43,7 @@ class Ragged:
         return (self[row] for row in range(len(self)))
 
 
-class RaggedWriter:
+class RaggedWriter(Closing):
     """Appends rows to `folder`/`name`.*, and holds none of them."""
 
     def __init__(self, folder: Path, name: str, dtype: DTypeLike):
@@ -70,14 +71,6 @@ class RaggedWriter:
     def close(self) -> None:
         self.values.close()
         self.offsets.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def mapped(path: Path, dtype: DTypeLike) -> NDArray[Any]:

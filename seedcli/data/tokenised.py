@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seedcli.base.files import Closing
 from seedcli.data.ids import Ids, IdWriter, fingerprint, open_ids
 from seedcli.data.ragged import Ragged, RaggedWriter, mapped
 from seedcli.data.records import Passage, Query
@@ -41,7 +41,7 @@ def open_texts(folder: Path) -> Texts:
     return Texts(open_ids(folder), Ragged.open(folder, "tokens"), mapped(folder / "numbers", np.int64))
 
 
-class TextWriter:
+class TextWriter(Closing):
     """Appends texts to a folder; holds eight bytes of each."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, length: int):
@@ -62,14 +62,6 @@ class TextWriter:
         self.numbers.write(numbers.tobytes())
         self.ids.extend(ids)
         return numbers
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self.tokens.close()

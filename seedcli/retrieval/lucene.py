@@ -11,13 +11,13 @@ from itertools import islice
 from pathlib import Path
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from weakref import finalize
 
 import numpy as np
 
 from seedcli.base.errors import ConfigError, DataError, SeedError
+from seedcli.base.files import Closing
 from seedcli.base.progress import Progress
 from seedcli.data.collections import Collection
 from seedcli.data.records import Query
@@ -98,7 +98,7 @@ class WordSearcher:
         return self.child
 
 
-class Child:
+class Child(Closing):
     """A running lucene_child.py: takes and gives JSON lines. It ends with this process, whose end closes its stdin."""
 
     def __init__(self, **task: Any) -> None:
@@ -116,14 +116,6 @@ class Child:
         assert self.process.stdout is not None
         self.batches, self.answers = self.process.stdin, self.process.stdout
         self.send(task)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self.process.kill()

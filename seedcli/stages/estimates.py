@@ -12,6 +12,7 @@ import numpy as np
 from seedcli.base.errors import DataError
 from seedcli.base.files import files_of
 from seedcli.base.machine import existing, memory, size
+from seedcli.data.lines import COMPRESSED
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.stages.stage import Stage
 
@@ -61,7 +62,7 @@ def free(folder: Path) -> int:
 
 def text_bytes(path: Path) -> int:
     """Bytes of text in a file, or in all files of a folder; of packed ones an estimate."""
-    return sum(file.stat().st_size * (PACKED if file.suffix in {".gz", ".zst"} else 1) for file in files_of(path))
+    return sum(file.stat().st_size * (PACKED if file.suffix in COMPRESSED else 1) for file in files_of(path))
 
 
 def mean_tokens(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> float:

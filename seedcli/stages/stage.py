@@ -74,11 +74,6 @@ def check_batch(size: int, here: Runtime) -> None:
         raise ConfigError(f"--batch-size {size}: fewer than the {here.world} processes")
 
 
-def first_process() -> bool:
-    """Whether this is the process that speaks, of those that torchrun started."""
-    return int(os.environ.get("RANK", 0)) == 0
-
-
 def identified(paths: Mapping[str, Path]) -> dict[str, Input]:
     return {name: identify(path) for name, path in paths.items()}
 

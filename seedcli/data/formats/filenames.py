@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from seedcli.data.lines import COMPRESSED
+from seedcli.data.lines import COMPRESSED, unpacked
 
 
 def first_file(folder: Path, *names: str) -> Path | None:
@@ -17,8 +17,7 @@ def files_by_split(folder: Path, names: Mapping[str, str]) -> dict[str, Path]:
     r"""The files that bear such names: patterns, each with the split that a match stands for, such as r"\1"."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):  # a file comes before its compressed copy
-        name = path.stem if path.suffix in COMPRESSED else path.name
-        for match, split in ((re.fullmatch(pattern, name), split) for pattern, split in names.items()):
+        for match, split in ((re.fullmatch(pattern, unpacked(path).name), split) for pattern, split in names.items()):
             if match:
                 found.setdefault(match.expand(split), path)
     return found

@@ -12,7 +12,7 @@ from seedcli.base.errors import DataError
 from seedcli.data.collections import Collection
 from seedcli.data.formats import dpr, fields, mind, msmarco, parquet, trec
 from seedcli.data.formats.fields import UNTOLD, Told
-from seedcli.data.lines import COMPRESSED, first_line, suffix
+from seedcli.data.lines import first_line, suffix, unpacked
 from seedcli.data.records import Example, Passage, Qrels, Query
 
 UNDERSTOOD = (
@@ -113,7 +113,7 @@ def _reader(role: str, path: Path, told: Told) -> Callable[[], Any]:
 
 def readers_of(path: Path) -> Readers:
     """What reads a file in each role that it can have; nothing for a file of no known kind."""
-    name = path.stem if path.suffix in COMPRESSED else path.name
+    name = unpacked(path).name
     line = "" if suffix(path) == ".parquet" else first_line(path)
     if not line and suffix(path) != ".parquet":
         raise DataError(f"{path}: an empty file")
