@@ -40,6 +40,7 @@ def pretrain(
     decoder: Literal["weak", "none"] = "weak",
     decoder_layers: int = 3,
     window: int | Literal["none"] = 2,
+    keep_decoder: bool = False,
     tokenizer: StrPath | None = None,
     vocabulary: int = 32768,
     field: str = "text",
@@ -52,8 +53,13 @@ def pretrain(
     warmup: int | None = None,
     clip: float = 1.0,
     seed: int = 0,
+    held_out: StrPath | None = None,
+    held_out_share: float = 0.0,
+    watch_every: int = 1000,
     log_every: int = 50,
     save_every: int = 500,
+    keep_last: int = 1,
+    tensorboard: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     threads: int | None = None,
@@ -73,6 +79,7 @@ def pretrain(
     - decoder: The decoder that reads the text through h0; none: masked words alone (BERT).
     - decoder_layers: Layers of the decoder.
     - window: Tokens back that the decoder attends to; none: all of them.
+    - keep_decoder: Leave the decoder too, in the model's folder, for seed model inspect.
     - tokenizer: train: a new WordPiece one from the text; else that of a model folder or hub name, or a vocab.txt.
     - vocabulary: Entries of a trained tokenizer.
     - field: The field of JSONL records that holds the text.
@@ -85,8 +92,13 @@ def pretrain(
     - warmup: Steps in which the rate rises; left out: a tenth of all, at most the paper's 10,000.
     - clip: Largest norm of the gradient.
     - seed: Of weights, order, masks and dropout.
+    - held_out: Text to watch the losses on, named as text is, none of which may be trained on.
+    - held_out_share: Or the share of the text's blocks to set aside for it.
+    - watch_every: Steps between looks at the held-out text.
     - log_every: Steps between records in log.jsonl.
     - save_every: Steps between checkpoints to resume from.
+    - keep_last: Checkpoints kept until the end, the newest.
+    - tensorboard: Write the log for TensorBoard, too.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
     - threads: CPU threads; left out: all cores, shared by the processes.
@@ -129,6 +141,8 @@ def finetune(
     seed: int = 0,
     log_every: int = 50,
     save_every: int = 500,
+    keep_last: int = 1,
+    tensorboard: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     threads: int | None = None,
@@ -166,6 +180,8 @@ def finetune(
     - seed: Of order, negatives and dropout.
     - log_every: Steps between records in log.jsonl.
     - save_every: Steps between checkpoints to resume from.
+    - keep_last: Checkpoints kept until the end, the newest.
+    - tensorboard: Write the log for TensorBoard, too.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
     - threads: CPU threads; left out: all cores, shared by the processes.

@@ -39,3 +39,5 @@ class Saving:
 
     log_every: Annotated[int, Ge(1), Doc("Steps between records in log.jsonl."), INCIDENTAL] = 50
     save_every: Annotated[int, Ge(1), Doc("Steps between checkpoints to resume from."), INCIDENTAL] = 500
+    keep_last: Annotated[int, Ge(1), Doc("Checkpoints kept until the end, the newest."), INCIDENTAL] = 1
+    tensorboard: Annotated[bool, Doc("Write the log for TensorBoard, too."), INCIDENTAL] = False

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Le, Lt
 
-from seedcli.base.config import INPUT, RARE
+from seedcli.base.config import INCIDENTAL, INPUT, RARE
 from seedcli.configs.groups import Machine, Saving
 
 
@@ -30,6 +30,7 @@ class Model:
         Annotated[int, Ge(1)] | Literal["none"], Doc("Tokens back that the decoder attends to; none: all of them.")
     ] = 2
     dropout: Annotated[float, Ge(0), Le(1), Doc("Dropout of a new model and of the decoder."), RARE] = 0.1
+    keep_decoder: Annotated[bool, Doc("Leave the decoder too, in the model's folder, for seed model inspect.")] = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,17 @@ class Words:
     length: Annotated[int, Ge(8), Doc("Tokens of a block: [CLS], whole lines or sentences, [SEP] after each.")] = 512
     pack: Annotated[bool, Doc("Fill blocks across documents; off: a block ends where its document does.")] = True
     mask: Annotated[float, Gt(0), Le(1), Doc("Share of the tokens that are masked words."), RARE] = 0.15
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Watching"""
+
+    held_out: Annotated[
+        str | None, Doc("Text to watch the losses on, named as --text is, none of which may be trained on."), INPUT
+    ] = None
+    held_out_share: Annotated[float, Ge(0), Lt(1), Doc("Or the share of the text's blocks to set aside for it.")] = 0.0
+    watch_every: Annotated[int, Ge(1), Doc("Steps between looks at the held-out text."), INCIDENTAL] = 1_000
 
 
 @dataclass(frozen=True)
@@ -85,5 +97,6 @@ class PretrainConfig:
     model: Model = field(default_factory=Model)
     words: Words = field(default_factory=Words)
     optimize: Optimize = field(default_factory=Optimize)
+    watch: Watch = field(default_factory=Watch)
     saving: Saving = field(default_factory=Saving)
     machine: Machine = field(default_factory=Machine)

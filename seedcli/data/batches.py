@@ -35,6 +35,11 @@ class PretrainingBatch(NamedTuple):
     chosen: Tensor
     counts: Tensor  # [2]: masked words, words that the decoder predicts
 
+    @property
+    def tokens(self) -> int:
+        """Real ones, as the encoder reads them."""
+        return int(self.counts[1]) + len(self.masked)
+
     def to(self, device: torch.device) -> "PretrainingBatch":
         original, *rest = self
         return PretrainingBatch(original.to(device), *(tensor.to(device, non_blocking=True) for tensor in rest))

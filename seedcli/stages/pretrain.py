@@ -20,6 +20,7 @@ from seedcli.data.sources import source_path
 from seedcli.data.survey import survey_passages
 from seedcli.data.text import collection_of, read_documents, text_files
 from seedcli.data.tokenizer import Tokenizer, open_tokenizer
+from seedcli.models.decoder import WeakDecoder
 from seedcli.models.encoder import (
     SIZES,
     EncoderSettings,
@@ -30,7 +31,7 @@ from seedcli.models.encoder import (
     read_config,
     save_model,
 )
-from seedcli.models.seed import SeedModel, WeakDecoder, embedding_of
+from seedcli.models.seed import SeedModel, embedding_of
 from seedcli.stages.estimates import CHECKPOINTED, announce, rounded, text_bytes, training_memory
 from seedcli.stages.stage import Outcome, Stage, check_batch
 from seedcli.training.checkpoint import CHECKPOINT

@@ -27,6 +27,11 @@ class Batch(Protocol):
         """How many items each loss term sums over [terms]."""
         ...
 
+    @property
+    def tokens(self) -> int:
+        """Real ones that the model reads; asked for before the batch goes to its device."""
+        ...
+
     def to(self, device: torch.device) -> Self: ...
 
 

@@ -44,6 +44,11 @@ class ContrastiveBatch(NamedTuple):
     known: Tensor  # [Q, r] numbers of all texts that are right for a query, filled up with -1
     counts: Tensor  # [1]
 
+    @property
+    def tokens(self) -> int:
+        """Real ones, as the encoder reads them."""
+        return int(self.queries.attention.sum()) + int(self.passages.attention.sum())
+
     def to(self, device: torch.device) -> "ContrastiveBatch":
         return ContrastiveBatch(
             self.queries.to(device),

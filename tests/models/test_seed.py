@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, BertConfig, PreTrainedModel
 
 from seedcli.data.batches import PretrainingBatch, Sequences
-from seedcli.models.seed import DecoderLayer, SeedModel, WeakDecoder, window_attention
+from seedcli.models.decoder import DecoderLayer, WeakDecoder, window_attention
+from seedcli.models.seed import SeedModel
 from seedcli.training.objectives import PretrainingObjective
 
 SMALL: dict[str, Any] = {

@@ -23,8 +23,9 @@ from seedcli.data.masking import Masking
 from seedcli.data.pairs import pairs_of
 from seedcli.data.ragged import Ragged
 from seedcli.data.tokenised import Texts
+from seedcli.models.decoder import WeakDecoder
 from seedcli.models.encoder import Encoder, EncoderSettings
-from seedcli.models.seed import SeedModel, WeakDecoder
+from seedcli.models.seed import SeedModel
 from seedcli.negatives.examples import TrainingSet
 from seedcli.negatives.sampling import ContrastiveBatches
 from seedcli.training.loop import Batches, Training, accumulate, train

@@ -23,7 +23,8 @@ from seedcli.base.runtime import Runtime
 from seedcli.data.batches import PretrainingBatch, PretrainingBatches
 from seedcli.data.masking import Masking
 from seedcli.data.ragged import Ragged
-from seedcli.models.seed import SeedModel, WeakDecoder
+from seedcli.models.decoder import WeakDecoder
+from seedcli.models.seed import SeedModel
 from seedcli.training.loop import Training, dropout_seed, train
 from seedcli.training.objectives import PretrainingObjective
 from seedcli.training.optimizers import adamw
