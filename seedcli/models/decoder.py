@@ -4,9 +4,13 @@ Lu et al., "Less is More" (EMNLP 2021), section 3.4. Letters: B sequences, n tok
 k window.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from seedcli.models.dropout import Dropout, attention_with_dropout, dropout
 
 STD = 0.02  # of the initial weights, as in BERT
 
@@ -32,7 +36,7 @@ class WeakDecoder(nn.Module):
         self.norm_in = nn.LayerNorm(hidden)
         self.layers = nn.ModuleList(DecoderLayer(hidden, heads, intermediate, window, dropout) for _ in range(layers))
         self.norm_out = nn.LayerNorm(hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.apply(_initialise)
 
     def forward(self, embedded: Tensor, h0: Tensor) -> Tensor:
@@ -61,7 +65,7 @@ class DecoderLayer(nn.Module):
         self.norm_forward = nn.LayerNorm(hidden)
         self.up = nn.Linear(hidden, intermediate)
         self.down = nn.Linear(intermediate, hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, h0: Tensor) -> Tensor:
         """States [B, n, D] and h0 [B, D] -> states."""
@@ -71,35 +75,94 @@ class DecoderLayer(nn.Module):
         return states + self.dropout(self.down(F.gelu(self.up(self.norm_forward(states)))))  # type: ignore[no-any-return]
 
     def attend(self, states: Tensor) -> Tensor:
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, n, d]
-            for part in self.query_key_value(states).chunk(3, dim=-1)
-        )
+        parts = self.query_key_value(states).chunk(3, dim=-1)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in parts)  # [B, n, H, d]
         rate = self.rate if self.training else 0.0
         if self.window is None:
-            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
+            mixed = causal_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), rate)
+            mixed = mixed.transpose(1, 2)
         else:
             mixed = window_attention(query, key, value, self.window, rate)
-        return self.attention_out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.attention_out(mixed.flatten(2))  # type: ignore[no-any-return]
 
 
-def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int, dropout: float = 0.0) -> Tensor:
-    """Attention of position i to j with 0 <= i - j < window, and to 0; [B, H, n, d] each, at a cost of n * window."""
-    n, scale = query.shape[2], query.shape[3] ** -0.5
-    query = query * scale
-    reach = min(window, n)
-    scores = [
-        F.pad((query[:, :, back:] * key[:, :, : n - back]).sum(-1), (back, 0), value=float("-inf"))
-        for back in range(reach)
-    ]
-    first = (query @ key[:, :, 0].unsqueeze(-1)).squeeze(-1)  # [B, H, n]
-    near = torch.arange(n, device=query.device) < window  # whose window already holds position 0
-    scores.append(first.masked_fill(near, float("-inf")))
-    weights = F.dropout(torch.stack(scores, -1).float().softmax(-1).to(value.dtype), dropout)  # [B, H, n, reach + 1]
-    mixed = weights[..., -1:] * value[:, :, :1]
-    for back in range(reach):
-        mixed = mixed + F.pad(weights[:, :, back:, back : back + 1] * value[:, :, : n - back], (0, 0, back, 0))
-    return mixed
+def causal_attention(query: Tensor, key: Tensor, value: Tensor, rate: float) -> Tensor:
+    """Attention of each position to itself and all before it; [B, H, n, d] each."""
+    if not rate or query.device.type != "cpu" or query.dtype != torch.float32:
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
+    n = query.shape[2]
+    return attention_with_dropout(query, key, value, torch.full((1, n, n), float("-inf")).triu(1), rate)
+
+
+def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int, rate: float = 0.0) -> Tensor:
+    """Attention of position i to j with 0 <= i - j < window, and to 0; [B, n, H, d] each, at a cost of n * window."""
+    scores: Tensor = _WindowScores.apply(query * query.shape[-1] ** -0.5, key, window)  # type: ignore[no-untyped-call]
+    weights = dropout(scores.float().softmax(-1).to(value.dtype), rate)
+    return _WindowMix.apply(weights, value)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _WindowScores(torch.autograd.Function):
+    """Products of a query with the keys 0 ... window - 1 back, then with the first: [B, n, H, window + 1].
+
+    Written out so that no more than one [B, n, H, d] of products is held at a time, and none for the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, window: int) -> Tensor:
+        ctx.save_for_backward(query, key)
+        n = query.shape[1]
+        scores = query.new_full((*query.shape[:3], window + 1), float("-inf"))
+        for back in range(min(window, n)):
+            scores[:, back:, :, back] = (query[:, back:] * key[:, : n - back]).sum(-1)
+        scores[:, window:, :, window] = (query[:, window:] * key[:, :1]).sum(-1)  # the windows before hold it already
+        return scores
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        query, key = ctx.saved_tensors
+        told = gradients[0]
+        n, window = query.shape[1], told.shape[-1] - 1
+        to_query = torch.zeros_like(query)
+        to_key = torch.zeros_like(key)
+        for back in range(min(window, n)):
+            part = told[:, back:, :, back : back + 1]
+            to_query[:, back:].addcmul_(part, key[:, : n - back])
+            to_key[:, : n - back].addcmul_(part, query[:, back:])
+        part = told[:, window:, :, window:]
+        to_query[:, window:].addcmul_(part, key[:, :1])
+        to_key[:, :1] += (part * query[:, window:]).sum(1, keepdim=True)
+        return to_query, to_key, None
+
+
+class _WindowMix(torch.autograd.Function):
+    """Sums of values by weights [B, n, H, window + 1] that stand as in the scores: [B, n, H, d]."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(weights, value)
+        n, window = value.shape[1], weights.shape[-1] - 1
+        mixed = weights[..., :1] * value
+        for back in range(1, min(window, n)):
+            mixed[:, back:].addcmul_(weights[:, back:, :, back : back + 1], value[:, : n - back])
+        mixed[:, window:].addcmul_(weights[:, window:, :, window:], value[:, :1])
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        weights, value = ctx.saved_tensors
+        told = gradients[0]
+        n, window = value.shape[1], weights.shape[-1] - 1
+        to_weights = torch.zeros_like(weights)
+        to_value = weights[..., :1] * told
+        to_weights[..., 0] = (told * value).sum(-1)
+        for back in range(1, min(window, n)):
+            part = told[:, back:]
+            to_weights[:, back:, :, back] = (part * value[:, : n - back]).sum(-1)
+            to_value[:, : n - back].addcmul_(weights[:, back:, :, back : back + 1], part)
+        part = told[:, window:]
+        to_weights[:, window:, :, window] = (part * value[:, :1]).sum(-1)
+        to_value[:, :1] += (weights[:, window:, :, window:] * part).sum(1, keepdim=True)
+        return to_weights, to_value
 
 
 def _initialise(module: nn.Module) -> None:

@@ -3,6 +3,7 @@
 Letters: B sequences, n tokens, D = 32 hidden size, H = 4 heads, d = D / H, k window, V vocabulary.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -80,14 +81,20 @@ def footprint(outputs: Tensor, inputs: Tensor) -> list[list[bool]]:
     return rows
 
 
+def over_heads(attention: Callable[..., Tensor], *given: Tensor | int) -> Tensor:
+    """Attention that wants [B, n, H, d], of [B, H, n, d]."""
+    turned = [part.transpose(1, 2) if isinstance(part, Tensor) else part for part in given]
+    return attention(*turned).transpose(1, 2)
+
+
 @pytest.mark.parametrize("window", [1, 2, 3, 8, 30])
 @pytest.mark.parametrize("n", [1, 2, 7, 11])
 def test_a_place_attends_to_its_window_and_the_first_place(n: int, window: int) -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 4, n, 8, requires_grad=True) for _ in range(3))
-    mixed = window_attention(query, key, value, window)
+    mixed = over_heads(window_attention, query, key, value, window)
     assert footprint(mixed, value) == allowed(n, window)
-    weights_of_one = window_attention(query, key, torch.ones_like(value), window)
+    weights_of_one = over_heads(window_attention, query, key, torch.ones_like(value), window)
     torch.testing.assert_close(weights_of_one, torch.ones_like(value))
 
 
@@ -113,7 +120,7 @@ def test_windowed_attention_is_masked_full_attention(n: int, window: int) -> Non
     query, key, value = inputs
     hidden = ~torch.tensor(allowed(n, window))
     weights = (query @ key.transpose(-1, -2) / 8**0.5).masked_fill(hidden, float("-inf")).softmax(-1)
-    mixed, expected = window_attention(query, key, value, window), weights @ value
+    mixed, expected = over_heads(window_attention, query, key, value, window), weights @ value
     torch.testing.assert_close(mixed, expected, rtol=0, atol=1e-6)
     direction = torch.randn_like(mixed)
     ours, theirs = (torch.autograd.grad((output * direction).sum(), inputs) for output in (mixed, expected))
@@ -124,7 +131,7 @@ def test_windowed_attention_is_masked_full_attention(n: int, window: int) -> Non
 def test_the_memory_of_a_window_grows_with_the_length_not_its_square() -> None:
     def kept(n: int) -> int:
         sizes: list[int] = []
-        parts = [torch.randn(1, 4, n, 8, requires_grad=True) for _ in range(3)]
+        parts = [torch.randn(1, n, 4, 8, requires_grad=True) for _ in range(3)]
         with torch.autograd.graph.saved_tensors_hooks(lambda tensor: sizes.append(tensor.numel()), lambda _: _):
             window_attention(*parts, 2)
         return sum(sizes)
