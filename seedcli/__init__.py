@@ -26,9 +26,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 __all__ = [
-    *["pretrain", "finetune", "encode", "index", "search", "evaluate", "run"],
+    *["pretrain", "finetune", "encode", "index", "search", "evaluate", "inspect", "convert", "run"],
     *["open_model", "open_vectors", "open_index", "open_run", "open_report", "fuse", "index_texts"],
-    *["Result", "Model", "Vectors", "Index", "Fusion", "Run", "Report", "Ranking", "Hit", "StrPath", "Text"],
+    *["Result", "Model", "Vectors", "Index", "Fusion", "Run", "Report", "Inspection"],
+    *["Ranking", "Hit", "StrPath", "Text"],
     *["SeedError", "ConfigError", "DataError", "FolderError", "Progress", "Silent"],
 ]
 

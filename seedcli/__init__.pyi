@@ -9,6 +9,7 @@ from seedcli.api import FolderError as FolderError
 from seedcli.api import Fusion as Fusion
 from seedcli.api import Hit as Hit
 from seedcli.api import Index as Index
+from seedcli.api import Inspection as Inspection
 from seedcli.api import Model as Model
 from seedcli.api import Progress as Progress
 from seedcli.api import Ranking as Ranking
@@ -35,14 +36,14 @@ def pretrain(
     *,
     out: StrPath,
     text: StrPath | Sequence[StrPath],
-    size: Literal["tiny", "mini", "small", "base"] = "base",
+    size: Literal["tiny", "mini", "small", "base"] | None = None,
     init: StrPath | None = None,
     decoder: Literal["weak", "none"] = "weak",
     decoder_layers: int = 3,
     window: int | Literal["none"] = 2,
     keep_decoder: bool = False,
     tokenizer: StrPath | None = None,
-    vocabulary: int = 32768,
+    vocabulary: int | None = None,
     field: str = "text",
     length: int = 512,
     pack: bool = True,
@@ -74,14 +75,14 @@ def pretrain(
 
     - out: The folder to leave the model in.
     - text: Text files and folders (.txt, .jsonl, .gz, .zst), or collections, whose passages are read.
-    - size: A new BERT: tiny 2 layers x 128, mini 4 x 256, small 4 x 512, base 12 x 768.
+    - size: A new BERT: tiny 2 layers x 128, mini 4 x 256, small 4 x 512, base 12 x 768; left out: base.
     - init: Go on from this model instead: a folder, or a name of the Hugging Face hub.
     - decoder: The decoder that reads the text through h0; none: masked words alone (BERT).
     - decoder_layers: Layers of the decoder.
     - window: Tokens back that the decoder attends to; none: all of them.
-    - keep_decoder: Leave the decoder too, in the model's folder, for seed model inspect.
+    - keep_decoder: Leave the decoder too, in the model's folder: for seed model inspect, and to go on with by init.
     - tokenizer: train: a new WordPiece one from the text; else that of a model folder or hub name, or a vocab.txt.
-    - vocabulary: Entries of a trained tokenizer.
+    - vocabulary: Entries of a trained tokenizer; left out: 32,768.
     - field: The field of JSONL records that holds the text.
     - length: Tokens of a block: [CLS], whole lines or sentences, [SEP] after each.
     - pack: Fill blocks across documents; off: a block ends where its document does.
@@ -92,8 +93,8 @@ def pretrain(
     - warmup: Steps in which the rate rises; left out: a tenth of all, at most the paper's 10,000.
     - clip: Largest norm of the gradient.
     - seed: Of weights, order, masks and dropout.
-    - held_out: Text to watch the losses on, named as text is, none of which may be trained on.
-    - held_out_share: Or the share of the text's blocks to set aside for it.
+    - held_out: Text that is not trained on, named as text is: to watch the losses there, and a retrieval probe.
+    - held_out_share: Or a share of the text's blocks to set aside for it, evenly spread.
     - watch_every: Steps between looks at the held-out text.
     - log_every: Steps between records in log.jsonl.
     - save_every: Steps between checkpoints to resume from.
@@ -351,4 +352,71 @@ def evaluate(
 
     - permutations (10000): Random sign flips of the test.
     - seed (0): Of the test and of the examples.
+    """
+
+def inspect(
+    *,
+    out: StrPath,
+    model: StrPath | Sequence[StrPath] | Mapping[str, StrPath],
+    texts: StrPath | Sequence[StrPath],
+    field: str = "text",
+    pooling: Literal["cls", "mean"] | None = None,
+    pairs: int = 500,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    threads: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Compare the vectors of models: how alike random texts look to each, by length, and how the space is filled.
+
+    A finished folder of the same options and inputs is left as it is; an interrupted one goes on. Raises
+    ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
+
+    - out: The folder to leave table and plots in.
+    - model: A model, as NAME=MODEL or MODEL: a folder, or a name of the Hugging Face hub; one or several.
+    - texts: Text files and folders (.txt, .jsonl, .gz, .zst), or collections, whose passages are read.
+    - field: The field of JSONL records that holds the text.
+    - pooling: The vector of a text, the same for all models; left out: each one's own.
+    - pairs: Pairs of random texts at each length.
+    - seed: Of the texts that are drawn.
+    - device: Where to compute; auto takes a GPU if there is one.
+    - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
+    - threads: CPU threads; left out: all cores, shared by the processes.
+    - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
+    - overwrite: Lose what the folder holds, if seed made it.
+    - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
+
+    In `options`, with what they are when left out:
+
+    - sample (10000): Texts drawn from all, to choose those pairs from.
+    - batch_tokens (8192): Tokens computed at a time, padding included.
+    """
+
+def convert(
+    *,
+    source: StrPath,
+    out: StrPath,
+    to: Literal["seed", "onnx"] = "seed",
+    vocabulary: StrPath | None = None,
+    heads: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Model:
+    """Convert a released SEED checkpoint into a model folder, or a model folder into an ONNX graph.
+
+    A finished folder of the same options and inputs is left as it is; an interrupted one goes on. Raises
+    ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
+
+    - source: A released checkpoint, or the folder it is in; to onnx: a model folder, or a name of the hub.
+    - out: The folder to leave the model in.
+    - to: seed: a model folder. onnx: model.onnx, from token ids to vectors.
+    - vocabulary: A checkpoint's vocab.txt, or fairseq's dict.txt; left out: the one beside it.
+    - heads: A checkpoint's attention heads; left out: as it tells, else one for 64 values.
+    - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
+    - overwrite: Lose what the folder holds, if seed made it.
+    - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
     """

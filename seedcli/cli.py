@@ -1,9 +1,7 @@
 """The seed command: sub-commands made from configs; a user's mistake becomes one message and exit code 2."""
 
-import errno
 import inspect
 import os
-import re
 import time
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +14,9 @@ import typer
 
 import seedcli
 from seedcli.base import config as options
-from seedcli.base.errors import ConfigError, SeedError
+from seedcli.base.errors import ConfigError, Interrupted, SeedError, refusal
 from seedcli.base.manifest import read_manifest
+from seedcli.base.verbs import GROUPS
 from seedcli.configs import EXAMPLES, VERBS
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 MANNER = "Recipe, folder and screen"
 JSON = "Print the result as one JSON document, for scripts."
 QUIET = "Tell mistakes alone; results are printed."
+ASKED = {"help_option_names": ["-h", "--help"]}
 
 
 class Manner(NamedTuple):
@@ -46,8 +46,16 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=ASKED,
 )
+groups = {
+    "model": typer.Typer(
+        name="model",
+        help="Look into models, and convert them.",
+        no_args_is_help=True,
+        context_settings=ASKED,
+    )
+}
 
 
 def main() -> None:
@@ -75,27 +83,26 @@ def mistakes() -> Iterator[None]:
         if first_process():  # it ends them all
             console.fail(str(error))
         raise typer.Exit(2) from None
+    except Interrupted as stop:
+        if first_process():
+            console.Screen().say(str(stop))
+        raise typer.Exit(128 + stop.number) from None
     except KeyboardInterrupt:
-        console.fail("interrupted; repeat the command to go on")
+        if first_process():
+            console.fail("interrupted; repeat the command to go on")
         raise typer.Exit(130) from None
     except Exception as error:
-        number = system_error(error)
-        if number not in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG}:
+        reason = refusal(error)
+        if reason is None:
             raise
         place = getattr(error, "filename", None) or "writing"
-        console.fail(f"{place}: {os.strerror(number)}; nothing finished is lost, repeat the command to go on")
+        console.fail(f"{place}: {reason}; nothing finished is lost, repeat the command to go on")
         raise typer.Exit(2) from None
 
 
 def first_process() -> bool:
     """Whether this is the process that speaks, of those that torchrun started."""
     return int(os.environ.get("RANK", 0)) == 0
-
-
-def system_error(error: Exception) -> int:
-    """The system's number of an error, 0 for others. Libraries in Rust (safetensors) tell it in their message alone."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return (isinstance(error, OSError) and error.errno) or (int(found[1]) if found else 0)
 
 
 def add_verb(verb: str, config: type) -> None:
@@ -117,7 +124,8 @@ def add_verb(verb: str, config: type) -> None:
     example = "Example: " + EXAMPLES[verb]
     rare = [option.key for option in known if options.RARE in option.marks]
     more = f"\n\nBy recipe or --set only: {', '.join(rare)} (--show tells their values)." if rare else ""
-    app.command(verb, help=escaped(paragraphs(config.__doc__ or "") + more), epilog=escaped(example))(command)
+    place = groups[GROUPS[verb]] if verb in GROUPS else app
+    place.command(verb, help=escaped(paragraphs(config.__doc__ or "") + more), epilog=escaped(example))(command)
 
 
 def run_verb(verb: str, config: type, flags: Mapping[str, Any], manner: Manner) -> None:
@@ -168,6 +176,8 @@ def perform(verb: str, config: Any, manner: Manner) -> None:
         console.print_json(summary(manifest, config.out, ran))
     elif verb == "evaluate":
         console.report(config.out)
+    elif verb == "inspect":
+        console.inspection(config.out)
     screen.next(next_steps(verb, config))
 
 
@@ -273,23 +283,23 @@ def doctor(
 
 def parameter(option: options.Option) -> inspect.Parameter:
     """An option as typer takes it: text, to be cast and checked at one border together with recipes."""
-    if options.ARGUMENT in option.marks:
-        return keyword(name(option), str | None, typer.Argument(metavar=option.key.upper(), help=escaped(option.doc)))
+    repeated = typing.get_origin(option.hint) is list
+    kind = list[str] | None if repeated else str | None
     flag, default = option.flag, option.default
+    needed = " [required]" if default is MISSING else ""
+    if options.ARGUMENT in option.marks:
+        return keyword(name(option), kind, typer.Argument(metavar=option.typed, help=escaped(option.doc + needed)))
     panel = inspect.cleandoc(option.group.__doc__ or "").splitlines()[0] if "." in option.key else "Options"
     common: dict[str, Any] = {"rich_help_panel": escaped(panel), "show_default": False}
     if option.hint is bool:
         note = f"[default: {flag[2:] if default else 'no-' + flag[2:]}]"
         hint = typer.Option(f"{flag}/--no-{flag[2:]}", help=escaped(f"{option.doc} {note}"), **common)
         return keyword(name(option), bool | None, hint)
-    repeated = typing.get_origin(option.hint) is list
-    if default is MISSING:
-        note = " [required]"
-    else:
-        written = " ".join(map(str, default)) if repeated else default
-        note = f" [default: {written}]" if default not in (None, []) else ""
+    note = needed
+    if default not in (MISSING, None, []):
+        note = f" [default: {' '.join(map(str, default)) if repeated else default}]"
     hint = typer.Option(flag, help=escaped(option.doc + note), metavar=options.hint_name(option.hint), **common)
-    return keyword(name(option), list[str] | None if repeated else str | None, hint)
+    return keyword(name(option), kind, hint)
 
 
 def manner_parameters() -> list[inspect.Parameter]:
@@ -328,3 +338,5 @@ def escaped(text: str) -> str:
 
 for _verb, _config in VERBS.items():
     add_verb(_verb, _config)
+for _group in groups.values():
+    app.add_typer(_group)

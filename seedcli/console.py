@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -116,13 +117,14 @@ class Lines:
         self.title, self.unit, self.pace, self.console = title, unit, pace, console
         self.due = FIRST
 
-    def advance(self, more: int) -> None:
+    def advance(self, more: int, /, *notes: str) -> None:
         pace = self.pace
-        pace.advance(more)
+        pace.advance(more, *notes)
         elapsed = pace.elapsed
         if elapsed >= self.due and pace.rate and pace.moving >= STEADY and pace.count != pace.total:
             told = self.estimate() if self.due == FIRST else self.state()
-            self.console.print(Text(f"  {self.title}: {told}, {speed(pace.rate)} a second"), soft_wrap=True)
+            words = ", ".join([told, f"{speed(pace.rate)} a second", *pace.notes])
+            self.console.print(Text(f"  {self.title}: {words}"), soft_wrap=True)
             self.due = elapsed + max(EVERY, elapsed / RARER)
 
     def estimate(self) -> str:
@@ -150,23 +152,30 @@ class Bar:
 
 
 def bar(title: str, unit: str, pace: Pace, width: int, ascii_only: bool = False) -> Text:
-    """A task as one line of at most `width` cells; where exact numbers leave the bar no room, round ones stand."""
+    """A task as one line of at most `width` cells, with its notes as far as there is room.
+
+    Where exact numbers leave too little for the bar and the first note, round ones stand.
+    """
     known, total = pace.total is not None, pace.total or 0
     rate = f"  {speed(pace.rate)}/s" if pace.rate else ""
     eta = f"  eta {'-:--' if pace.left is None else clock(pace.left)}" if known else ""
-    for cells, count in [(32, exact), (16, exact), (16, rounded)]:
+    notes = [f"  {note}" for note in pace.notes]
+    for first, (cells, count) in product([*notes[:1], ""], [(32, exact), (16, exact), (16, rounded)]):
         head = f"  {clipped(title, cells)}  "
         of = f"/{count(total)}" if known else ""
         tail = f"  {count(pace.count)}{of} {unit}{rate}  {clock(pace.elapsed)}{eta}"
-        room = min(WIDE, width - len(head) - len(tail))
-        if room >= NARROW:
+        room = width - len(head) - len(tail)
+        if room >= NARROW + len(first):
             break
+    while notes and room < NARROW + len("".join(notes)):
+        notes.pop()
+    room = min(WIDE, room - len("".join(notes)))
     if known:
         drawn = filled(pace.count / max(1, total), room, ascii_only) if room >= NARROW else Text()
     else:
         turning = "|/-\\" if ascii_only else "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
         drawn = Text(turning[int(8 * pace.elapsed) % len(turning)], "cyan")
-    line = Text.assemble(head, drawn, tail)
+    line = Text.assemble(head, drawn, tail, *notes)
     line.truncate(width)
     return line
 
@@ -200,6 +209,32 @@ def report(folder: Path) -> None:
         examples(json.loads((folder / "examples.json").read_text(encoding="utf-8")))
 
 
+def inspection(folder: Path) -> None:
+    """The table in a folder of seed model inspect, a column a model, as many beside each other as fit; its legend."""
+    from seedcli.evaluation import inspection as found
+
+    made = found.read_inspection(folder)
+    rows = found.rows(made)
+    first = max(len(row.measure) for row in rows)
+    columns = {name: [row.cells[place] for row in rows] for place, name in enumerate(made.models)}
+    out.print()
+    out.print(Text(str(folder), "bold"), soft_wrap=True)
+    widths = {name: max(min(len(name), NAME), *map(len, cells)) for name, cells in columns.items()}
+    for names in beside(widths, first, out.width):
+        table = Table(header_style="bold", box=None, pad_edge=False)
+        table.add_column("", no_wrap=True)
+        for name in names:
+            table.add_column(Text(name), justify="right", overflow="fold", max_width=widths[name])
+        for place, row in enumerate(rows):
+            cells = [columns[name][place] for name in names]
+            if any(cell != found.NONE for cell in cells):
+                table.add_row(row.measure, *map(Text, cells))
+        out.print(table)
+        out.print()
+    for line in found.legend(made):
+        out.print(Text(line))
+
+
 def tables(summary: Mapping[str, Any], width: int) -> Iterator[Table]:
     """The means of all runs, with intervals and p-values where there are some; as many measures a table as fit."""
     runs, level = summary["runs"], summary["significance"]["level"] if summary["significance"] else 0.0
@@ -207,11 +242,7 @@ def tables(summary: Mapping[str, Any], width: int) -> Iterator[Table]:
     widths = {m: max(len(m) + 1, *(len(line) for lines in column for line in lines)) for m, column in columns.items()}
     room = width - sum(cells + 2 for cells in widths.values())
     name = min(max(NAME, room), max(map(len, [*runs, "run"])))
-    waiting = list(columns)
-    while waiting:
-        fitting = [m for n, m in enumerate(waiting) if name + sum(widths[x] + 2 for x in waiting[: n + 1]) <= width]
-        chosen = fitting or waiting[:1]
-        waiting = waiting[len(chosen) :]
+    for chosen in beside(widths, name, width):
         table = Table(header_style="bold", box=None, pad_edge=False)
         table.add_column("run", overflow="fold", max_width=name)
         for measure in chosen:
@@ -220,6 +251,17 @@ def tables(summary: Mapping[str, Any], width: int) -> Iterator[Table]:
             cells = [columns[measure][row] for measure in chosen]
             table.add_row(Text(run), *(Text.assemble(c[0], *(("\n" + line, "dim") for line in c[1:])) for c in cells))
         yield table
+
+
+def beside(widths: Mapping[str, int], first: int, width: int) -> Iterator[list[str]]:
+    """Columns in groups that fit into `width` cells beside a first one, two cells between; no group is empty."""
+    group: list[str] = []
+    for name, cells in widths.items():
+        if group and first + sum(widths[other] + 2 for other in group) + cells + 2 > width:
+            yield group
+            group = []
+        group.append(name)
+    yield group
 
 
 def cell(run: Mapping[str, Any], measure: str, level: float) -> list[str]:

@@ -14,7 +14,8 @@ import yaml
 from typer.testing import CliRunner
 
 import seedcli
-from seedcli.base.config import ARGUMENT, RARE, options
+from seedcli.base.config import options
+from seedcli.base.verbs import typed
 from seedcli.cli import app
 from seedcli.configs import EXAMPLES, VERBS
 
@@ -25,12 +26,19 @@ GIVEN = {
     "index": "--kind bm25 --corpus c --set k1=1.2 --out o",
     "search": "--index a --index b --queries q --split test --depth 5 --out o",
     "evaluate": "--runs x=a --runs y=b --qrels q --measures mrr@10 --baseline x --out o",
+    "inspect": "a x=b --texts t --texts u --pooling mean --pairs 40 --set sample=80 --out o",
+    "convert": "m.pt --vocabulary vocab.txt --heads 12 --out o",
 }
 
 
 def seed(*arguments: Any) -> Any:
     """What the command answers, in this process."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def seed_verb(verb: str, *arguments: Any) -> Any:
+    """What the command of a verb answers, wherever it stands."""
+    return seed(*typed(verb).split()[1:], *arguments)
 
 
 def words(text: str) -> str:
@@ -43,21 +51,22 @@ def test_the_version_is_the_packages():
 
 
 def test_without_a_verb_the_verbs_are_named():
-    text = words(seed().output)
     for verb in [*VERBS, "run"]:
-        assert f" {verb} " in text
+        *group, last = typed(verb).split()[1:]
+        assert f" {last} " in words(seed(*group).output)
+    assert " model " in words(seed().output)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_names_every_option_and_an_example_that_resolves(verb):
-    answer = seed(verb, "--help")
+    answer = seed_verb(verb, "--help")
     assert answer.exit_code == 0
     text = words(answer.stdout)
     assert f"Example: {EXAMPLES[verb]}" in text
     for flag in ("--recipe", "--set", "--show", "--overwrite", "--json", "--quiet"):
         assert f" {flag} " in text
     for option in options(VERBS[verb]):
-        flag = "[QUESTION]" if ARGUMENT in option.marks else option.key if RARE in option.marks else option.flag[2:]
+        flag = option.typed.removeprefix("--set ").removeprefix("--")
         assert f"{flag} " in text or f"{flag}," in text, option.key
     assert seed(*EXAMPLES[verb].split()[1:], "--show").exit_code == 0
 
@@ -72,10 +81,10 @@ def test_help_says_what_is_required_and_what_the_default_is():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_what_show_prints_is_a_recipe_that_resolves_to_the_same(tmp_path, verb):
-    shown = seed(verb, *GIVEN[verb].split(), "--show")
+    shown = seed_verb(verb, *GIVEN[verb].split(), "--show")
     assert shown.exit_code == 0, shown.stderr
     (tmp_path / "r.yaml").write_text(shown.stdout)
-    again = seed(verb, "--recipe", tmp_path / "r.yaml", "--show")
+    again = seed_verb(verb, "--recipe", tmp_path / "r.yaml", "--show")
     assert again.stdout == shown.stdout
     keys = {option.key.split(".")[0] for option in options(VERBS[verb])}
     assert yaml.safe_load(shown.stdout).keys() == keys
@@ -83,11 +92,11 @@ def test_what_show_prints_is_a_recipe_that_resolves_to_the_same(tmp_path, verb):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_show_without_what_is_required_is_a_recipe_to_fill(tmp_path, verb):
-    shown = seed(verb, "--show")
+    shown = seed_verb(verb, "--show")
     assert shown.exit_code == 0, shown.stderr
     (tmp_path / "r.yaml").write_text(shown.stdout)
-    filled = seed(verb, "--recipe", tmp_path / "r.yaml", *GIVEN[verb].split(), "--show")
-    assert filled.stdout == seed(verb, *GIVEN[verb].split(), "--show").stdout
+    filled = seed_verb(verb, "--recipe", tmp_path / "r.yaml", *GIVEN[verb].split(), "--show")
+    assert filled.stdout == seed_verb(verb, *GIVEN[verb].split(), "--show").stdout
 
 
 def test_flags_win_over_a_recipe_and_set_over_flags(tmp_path):
@@ -188,6 +197,32 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "query_template",
     ),
     "tokenizer and init": ("pretrain --text animals --out new", "give either --init MODEL, or --tokenizer train"),
+    "no model to inspect": (
+        "model inspect --texts animals --out new",
+        "MODEL is missing (in a recipe: model): A model",
+    ),
+    "no texts to inspect": ("model inspect encoder --out new", "--texts is missing (in a recipe: texts): Text files"),
+    "no such model to inspect": ("model inspect encoder absent --texts animals --out new", "absent: no such "),
+    "no model in the folder": ("model inspect flat --texts animals --out new", "flat: no model in it (config.json)"),
+    "two models of one name": (
+        "model inspect encoder encoder --texts animals --out new",
+        "MODEL: two models are called encoder; name them, as in first=encoder",
+    ),
+    "name of no model": ("model inspect a= --texts animals --out new", "MODEL: got 'a='; expected NAME=SOURCE, or a"),
+    "no such text to inspect": ("model inspect encoder --texts absent --out new", "absent: no such file or folder"),
+    "too few texts to inspect": (
+        "model inspect encoder --texts few.txt --out new",
+        "few.txt: 1 of 2 texts have 16 tokens or more; to compare pairs of them takes 60",
+    ),
+    "no texts at all to inspect": ("model inspect encoder --texts empty.txt --out new", "empty.txt: no texts in it"),
+    "too few pairs": (
+        "model inspect encoder --texts animals --pairs 29 --out new",
+        "--pairs: got 29; it should be greater",
+    ),
+    "option of inspect": ("model inspect encoder --texts animals --pars 40 --out new", "No such option: --pars"),
+    "no such verb of model": ("model inspct encoder", "No such command 'inspct'"),
+    "verb without its group": ("inspect encoder", "No such command 'inspect'"),
+    "no such checkpoint": ("model convert absent.pt --out new", "absent.pt: no such"),
     "no such recipe to run": ("run absent.yaml", "absent.yaml: no such recipe"),
     "no stages to run": ("run key.yaml", "key.yaml: no key modle; a recipe of stages has about, out, stages"),
 }
@@ -211,6 +246,8 @@ def spoilt(chain, tmp_path_factory, perform) -> Path:
     (root / "torn").mkdir()
     (root / "torn" / "corpus.jsonl").write_text('{"_id": "1", "text": "whole"}\n{"_id": "2", "te\n')
     (root / "torn.jsonl").write_text('{"body": "whole"}\n')
+    (root / "few.txt").write_text("too short\n\n" + "long enough " * 20)
+    (root / "empty.txt").write_text("\n")
     (root / "key.yaml").write_text("modle: retriever\n")
     (root / "value.yaml").write_text("batch_tokens: true\n")
     (root / "syntax.yaml").write_text("model: [retriever\ncorpus: animals\n")
@@ -309,7 +346,7 @@ def again(tmp_path) -> Callable[..., Any]:
     def repeated(folder: Path, *more: Any) -> Any:
         manifest = json.loads((folder / "manifest.json").read_text())
         (tmp_path / "again.yaml").write_text(yaml.safe_dump(manifest["config"]))
-        return seed(manifest["verb"], "--recipe", tmp_path / "again.yaml", *more)
+        return seed_verb(manifest["verb"], "--recipe", tmp_path / "again.yaml", *more)
 
     return repeated
 

@@ -120,6 +120,14 @@ def test_nothing_is_known_before_the_first_advance():
     assert "eta -:--" in bar("encode", "texts", pace, 80).plain
 
 
+NOTES = ("loss 5.31", "12.4k tok/s", "61% of peak")
+
+
+def noted(pace: Pace) -> Pace:
+    pace.advance(0, *NOTES)
+    return pace
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 140])
 @pytest.mark.parametrize("title", ["encode", "read docstrings", "a title of so many words that it leaves no room"])
 @pytest.mark.parametrize(
@@ -131,6 +139,8 @@ def test_nothing_is_known_before_the_first_advance():
         paced(None, 100, 1.0, more=123_456),
         paced(10, 10, 1.0),
         paced(0, 0, 1.0),
+        noted(paced(MANY, 100, 1.0, more=12_345)),
+        noted(paced(None, 100, 1.0, more=123_456)),
     ],
 )
 @pytest.mark.parametrize("ascii_only", [False, True])
@@ -147,6 +157,40 @@ def test_at_80_columns_a_bar_of_millions_tells_everything():
     assert line == "  encode  ━╸───────────  1,234,500/8,841,823 passages  12,345/s  1:40  eta 10:16"
     slow = bar("a title of so many words", "passages", paced(MANY, 100, 60.0, more=12_345), 80).plain
     assert slow == "  a title of so m…  ━───────  1.23M/8.84M passages  206/s  1:40:00  eta 10:16:14"
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (66, "  pre-train  ━━──────────  200/1,000 steps  1.0/s  3:20  eta 13:20"),
+        (80, "  pre-train  ━━━────────────  200/1,000 steps  1.0/s  3:20  eta 13:20  loss 5.31"),
+        (90, "  pre-train  ━━──────────  200/1,000 steps  1.0/s  3:20  eta 13:20  loss 5.31  12.4k tok/s"),
+        (100, "  pre-train  ━╸───────  200/1,000 steps  1.0/s  3:20  eta 13:20  loss 5.31  12.4k tok/s  61% of peak"),
+    ],
+)
+def test_a_bar_has_its_notes_as_far_as_there_is_room(width, line):
+    assert bar("pre-train", "steps", noted(paced(1_000, 200, 1.0)), width).plain == line
+
+
+def test_a_note_is_worth_round_numbers_if_they_make_room_for_it():
+    long = noted(paced(1_000_000, 200, 100.0, more=1_000))
+    for width, end in [
+        (95, "  200,000/1,000,000 steps  10/s  5:33:20  eta 22:13:20  loss 5.31"),
+        (83, "  200.0k/1.00M steps  10/s  5:33:20  eta 22:13:20  loss 5.31"),
+        (80, "  200,000/1,000,000 steps  10/s  5:33:20  eta 22:13:20"),
+    ]:
+        assert bar("pre-train", "steps", long, width).plain.endswith(end)
+
+
+def test_without_a_terminal_a_line_ends_with_the_notes():
+    clock, told = Clock(), Console(file=io.StringIO(), width=80)
+    lines = Lines("pre-train", "steps", Pace(1_000, 0, clock), told)
+    for step in range(30):
+        clock.now += 1
+        lines.advance(1, *(NOTES if step == 7 else ()))
+    first, second = told.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert first.endswith(" steps, 1.0 a second")
+    assert second.endswith(", 1.0 a second, loss 5.31, 12.4k tok/s, 61% of peak")
 
 
 def test_a_bar_is_as_full_as_its_task():

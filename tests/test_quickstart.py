@@ -12,7 +12,7 @@ from seedcli.base.config import read_recipe
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "quickstart.yaml"
 SHORTER = {  # for every stage of a verb
-    "pretrain": ["words.vocabulary=1000", "words.length=64", "optimize.batch_size=16"],
+    "pretrain": ["words.length=64", "optimize.batch_size=16"],
     "finetune": ["split=dev", "tower.passage_length=16", "optimize.batch_size=16"],
     "search": ["depth=100", "fusion_depth=100"],
     "evaluate": ["permutations=1000"],
@@ -24,6 +24,8 @@ def shorter(stage: dict[str, Any], name: str) -> list[str]:
     """Options that make a stage of the recipe take seconds."""
     verb = stage.get("verb", name)
     options = [*SHORTER.get(verb, []), *(["machine.threads=1"] if verb in COMPUTING else [])]
+    if stage.get("words", {}).get("tokenizer") == "train":
+        options.append("words.vocabulary=1000")
     if stage.get("optimize", {}).get("steps"):
         options.append("optimize.steps=10")
     if stage.get("split") == "train":  # the negatives, of the split that is trained on here

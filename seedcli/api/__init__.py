@@ -2,6 +2,7 @@
 
 from seedcli.api.results import Fusion as Fusion
 from seedcli.api.results import Index as Index
+from seedcli.api.results import Inspection as Inspection
 from seedcli.api.results import Model as Model
 from seedcli.api.results import Report as Report
 from seedcli.api.results import Result as Result
@@ -16,10 +17,12 @@ from seedcli.api.results import open_run as open_run
 from seedcli.api.results import open_vectors as open_vectors
 from seedcli.api.texts import Text as Text
 from seedcli.api.texts import index_texts as index_texts
+from seedcli.api.verbs import convert as convert
 from seedcli.api.verbs import encode as encode
 from seedcli.api.verbs import evaluate as evaluate
 from seedcli.api.verbs import finetune as finetune
 from seedcli.api.verbs import index as index
+from seedcli.api.verbs import inspect as inspect
 from seedcli.api.verbs import pretrain as pretrain
 from seedcli.api.verbs import run as run
 from seedcli.api.verbs import search as search

@@ -17,7 +17,7 @@ from seedcli.base.config import ARGUMENT, INPUT, RARE, Option, known_option, opt
 from seedcli.base.errors import ConfigError
 from seedcli.configs import VERBS
 
-NAMED = "runs"  # the list option that takes names with its paths
+NAMED = {"runs", "model"}  # the list options that take names with their paths
 RAISED = """\
 A finished folder of the same options and inputs is left as it is; an interrupted one goes on. Raises
 ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else."""
@@ -75,8 +75,8 @@ def plain_value(value: Any) -> Any:
 
 
 def known(verb: str) -> Iterator[Option]:
-    """The options that a function has: a QUESTION is for the command alone."""
-    return (option for option in options(VERBS[verb]) if ARGUMENT not in option.marks)
+    """The options that a function has: what may be asked in place of them, a QUESTION, is for the command alone."""
+    return (option for option in options(VERBS[verb]) if ARGUMENT not in option.marks or option.default is MISSING)
 
 
 def leaf(option: Option) -> str:
@@ -99,7 +99,8 @@ def annotation(option: Option) -> str:
     if INPUT in option.marks:
         written = re.sub(r"\bstr\b", "StrPath", written)
         written = re.sub(r"^Sequence", "StrPath | Sequence", written)
-    return written + (" | Mapping[str, StrPath]" if option.key == NAMED else "")
+    named = option.key in NAMED and typing.get_origin(option.hint) is list
+    return written + " | Mapping[str, StrPath]" * named
 
 
 def hint_code(hint: Any) -> str:

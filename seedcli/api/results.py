@@ -194,6 +194,19 @@ class Report(Result):
         return dict(json.loads((self.path / "report.json").read_text(encoding="utf-8")))
 
 
+@dataclass(frozen=True)
+class Inspection(Result):
+    """The vectors of models compared; as text, a table in Markdown. Plots lie beside it."""
+
+    def __str__(self) -> str:
+        return (self.path / "inspect.md").read_text(encoding="utf-8")
+
+    @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """Model -> all that was measured, as inspect.json has it."""
+        return dict(json.loads((self.path / "inspect.json").read_text(encoding="utf-8"))["models"])
+
+
 RESULTS: dict[str, type[Result]] = {
     "pretrain": Model,
     "finetune": Model,
@@ -201,6 +214,8 @@ RESULTS: dict[str, type[Result]] = {
     "index": Index,
     "search": Run,
     "evaluate": Report,
+    "inspect": Inspection,
+    "convert": Model,
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seedcli.api.keywords import MANNER, described, keyed, plain_values, signature
-from seedcli.api.results import RESULTS, Index, Model, Report, Result, Run, StrPath, Vectors
+from seedcli.api.results import RESULTS, Index, Inspection, Model, Report, Result, Run, StrPath, Vectors
 from seedcli.base.config import read_recipe, resolve
 from seedcli.base.progress import Progress, Silent
 from seedcli.configs import VERBS
@@ -59,6 +59,18 @@ def search(**given: Any) -> Run:
 def evaluate(**given: Any) -> Report:
     """Compare runs with relevance judgements: a table, with a permutation test against a baseline."""
     return Report(perform("evaluate", given).out)
+
+
+@verb
+def inspect(**given: Any) -> Inspection:
+    """Compare the vectors of models: how alike random texts look to each, by length, and how the space is filled."""
+    return Inspection(perform("inspect", given).out)
+
+
+@verb
+def convert(**given: Any) -> Model:
+    """Convert a released SEED checkpoint into a model folder, or a model folder into an ONNX graph."""
+    return Model(perform("convert", given).out)
 
 
 def run(

@@ -41,6 +41,11 @@ class Option(NamedTuple):
     def flag(self) -> str:
         return "--" + self.key.rsplit(".", 1)[-1].replace("_", "-")
 
+    @property
+    def typed(self) -> str:
+        """As it is given to a command: --lr, or --set optimize.beta2; MODEL where its place tells what it is."""
+        return self.key.upper() if ARGUMENT in self.marks else f"--set {self.key}" if RARE in self.marks else self.flag
+
 
 def options(config: type, prefix: str = "") -> Iterator[Option]:
     """Every option of a config class, groups opened, in the order written."""
@@ -74,11 +79,10 @@ def resolve(config: type[Config], recipe: Mapping[str, Any], flags: Mapping[str,
             values[key] = cast(value, option.hint, f"{where}: {key}")
     for key, value in flags.items():
         option = known_option(key, known, "--set")
-        values[key] = cast(value, option.hint, option.flag if RARE not in option.marks else f"--set {key}")
+        values[key] = cast(value, option.hint, option.typed)
     for option in known.values():
         if option.default is dataclasses.MISSING and option.key not in values:
-            name = option.key if ARGUMENT in option.marks else option.flag
-            raise ConfigError(f"{name} is missing (in a recipe: {option.key}): {option.doc}")
+            raise ConfigError(f"{option.typed} is missing (in a recipe: {option.key}): {option.doc}")
     return _build(config, values, "")
 
 

@@ -23,6 +23,7 @@ from seedcli.base.config import INCIDENTAL, INPUT, options, plain
 from seedcli.base.errors import DataError, FolderError, SeedError
 from seedcli.base.files import LOCK, read_json, write_json
 from seedcli.base.packages import installed
+from seedcli.base.verbs import typed
 
 MANIFEST = "manifest.json"
 PART = ".[0-9]*.part"  # how names end that files.written_whole gives
@@ -101,14 +102,14 @@ def finished(folder: Path, verb: str | None = None) -> Manifest:
     """
     manifest = read_manifest(folder)
     if manifest is None:
-        raise DataError(f"{folder}: no {MANIFEST}; expected a folder that seed {verb or 'made'} left")
+        raise DataError(f"{folder}: no {MANIFEST}; expected a folder that {typed(verb) if verb else 'seed'} left")
     if verb is not None and manifest.verb != verb:
-        raise FolderError(f"{folder}: a folder of seed {manifest.verb}, where one of seed {verb} was expected")
+        raise FolderError(f"{folder}: a folder of {typed(manifest.verb)}, where one of {typed(verb)} was expected")
     if manifest.status != "finished":
-        raise FolderError(f"{folder}: unfinished; repeat the seed {manifest.verb} command that began it, it goes on")
+        raise FolderError(f"{folder}: unfinished; repeat the {typed(manifest.verb)} command that began it, it goes on")
     if changed := changed_output(folder, manifest):
         raise FolderError(
-            f"{changed}: missing or not as seed {manifest.verb} wrote it; make the folder anew (--overwrite)"
+            f"{changed}: missing or not as {typed(manifest.verb)} wrote it; make the folder anew (--overwrite)"
         )
     return manifest
 
@@ -223,12 +224,12 @@ def check_folder(path: Path, verb: str, config: Any, plan: str) -> None:
             raise FolderError(f"{path}: not empty and not made by seed; name another folder with --out")
         return
     if old.verb != verb:
-        raise FolderError(f"{path}: holds a seed {old.verb}; name another folder with --out")
+        raise FolderError(f"{path}: holds a {typed(old.verb)}; name another folder with --out")
     if old.plan != plan:
         state = "a finished" if old.status == "finished" else "an unfinished"
         difference = "; ".join(differences(old, config)) or "its inputs have changed"
         raise FolderError(
-            f"{path}: holds {state} seed {verb} of another plan ({difference}). "
+            f"{path}: holds {state} {typed(verb)} of another plan ({difference}). "
             "Name another folder with --out, or give --overwrite to lose this one"
         )
 

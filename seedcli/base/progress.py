@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-Advance = Callable[[int], None]
 Item = TypeVar("Item")
 State = Literal["new", "resumed", "done"]
 
@@ -23,6 +22,14 @@ class Source(NamedTuple):
     origin: str
 
 
+class Advance(Protocol):
+    """Takes what was done since the last call."""
+
+    def __call__(self, more: int, /, *notes: str) -> None:
+        """`notes`, such as the loss, stand beside the bar until there are others; the most telling come first."""
+        ...
+
+
 class Progress(Protocol):
     """Where a stage reports to."""
 
@@ -31,7 +38,7 @@ class Progress(Protocol):
         ...
 
     def track(self, title: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Advance]:
-        """A bar of `total` units (None: unknown), `done` of them behind; its result takes what was done since."""
+        """A bar of `total` units (None: unknown), `done` of them behind."""
         ...
 
     def say(self, line: str) -> None:
@@ -47,7 +54,7 @@ class Silent:
 
     @contextmanager
     def track(self, title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Advance]:  # noqa: ARG002
-        yield lambda _: None
+        yield lambda _, *__: None
 
     def say(self, line: str) -> None:
         pass
@@ -62,10 +69,12 @@ class Pace:
 
     def __init__(self, total: int | None, done: int = 0, clock: Callable[[], float] = time.monotonic):
         self.total, self.start, self.count, self.clock = total, done, done, clock
+        self.notes: Sequence[str] = ()
         self.began = clock()
         self.marks = deque([(self.began, done)])  # (when, count)
 
-    def advance(self, more: int) -> None:
+    def advance(self, more: int, /, *notes: str) -> None:
+        self.notes = notes or self.notes
         self.count += more
         now = self.clock()
         if self.count - more == self.start:

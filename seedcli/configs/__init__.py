@@ -1,9 +1,11 @@
 """Every option, one file a verb; nothing here loads torch."""
 
+from seedcli.configs.convert import ConvertConfig
 from seedcli.configs.encode import EncodeConfig
 from seedcli.configs.evaluate import EvaluateConfig
 from seedcli.configs.finetune import FinetuneConfig
 from seedcli.configs.index import IndexConfig
+from seedcli.configs.inspect import InspectConfig
 from seedcli.configs.pretrain import PretrainConfig
 from seedcli.configs.search import SearchConfig
 
@@ -14,6 +16,8 @@ VERBS: dict[str, type] = {
     "index": IndexConfig,
     "search": SearchConfig,
     "evaluate": EvaluateConfig,
+    "inspect": InspectConfig,
+    "convert": ConvertConfig,
 }
 
 EXAMPLES: dict[str, str] = {
@@ -23,4 +27,6 @@ EXAMPLES: dict[str, str] = {
     "index": "seed index --kind flat --vectors vectors --out flat",
     "search": "seed search --index flat --queries scifact --split test --out found",
     "evaluate": "seed evaluate --runs bm25=words --runs dense=found --qrels scifact --baseline bm25 --out report",
+    "inspect": "seed model inspect before=bert-base-uncased after=encoder --texts scifact --out inspection",
+    "convert": "seed model convert seed-encoder.pt --out encoder",
 }

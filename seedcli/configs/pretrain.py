@@ -16,9 +16,9 @@ class Model:
     """Model"""
 
     size: Annotated[
-        Literal["tiny", "mini", "small", "base"],
-        Doc("A new BERT: tiny 2 layers x 128, mini 4 x 256, small 4 x 512, base 12 x 768."),
-    ] = "base"
+        Literal["tiny", "mini", "small", "base"] | None,
+        Doc("A new BERT: tiny 2 layers x 128, mini 4 x 256, small 4 x 512, base 12 x 768; left out: base."),
+    ] = None
     init: Annotated[
         str | None, Doc("Go on from this model instead: a folder, or a name of the Hugging Face hub."), INPUT
     ] = None
@@ -30,7 +30,9 @@ class Model:
         Annotated[int, Ge(1)] | Literal["none"], Doc("Tokens back that the decoder attends to; none: all of them.")
     ] = 2
     dropout: Annotated[float, Ge(0), Le(1), Doc("Dropout of a new model and of the decoder."), RARE] = 0.1
-    keep_decoder: Annotated[bool, Doc("Leave the decoder too, in the model's folder, for seed model inspect.")] = False
+    keep_decoder: Annotated[
+        bool, Doc("Leave the decoder too, in the model's folder: for seed model inspect, and to go on with by --init.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Words:
         Doc("train: a new WordPiece one from the text; else that of a model folder or hub name, or a vocab.txt."),
         INPUT,
     ] = None
-    vocabulary: Annotated[int, Ge(100), Doc("Entries of a trained tokenizer.")] = 32768
+    vocabulary: Annotated[int | None, Ge(100), Doc("Entries of a trained tokenizer; left out: 32,768.")] = None
     lowercase: Annotated[bool, Doc("Whether a trained tokenizer lower-cases and strips accents."), RARE] = True
     field: Annotated[str, Doc("The field of JSONL records that holds the text.")] = "text"
     length: Annotated[int, Ge(8), Doc("Tokens of a block: [CLS], whole lines or sentences, [SEP] after each.")] = 512
@@ -55,9 +57,13 @@ class Watch:
     """Watching"""
 
     held_out: Annotated[
-        str | None, Doc("Text to watch the losses on, named as --text is, none of which may be trained on."), INPUT
+        str | None,
+        Doc("Text that is not trained on, named as --text is: to watch the losses there, and a retrieval probe."),
+        INPUT,
     ] = None
-    held_out_share: Annotated[float, Ge(0), Lt(1), Doc("Or the share of the text's blocks to set aside for it.")] = 0.0
+    held_out_share: Annotated[
+        float, Ge(0), Lt(1), Doc("Or a share of the text's blocks to set aside for it, evenly spread.")
+    ] = 0.0
     watch_every: Annotated[int, Ge(1), Doc("Steps between looks at the held-out text."), INCIDENTAL] = 1_000
 
 

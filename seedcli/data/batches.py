@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seedcli.data.heldout import Rest
 from seedcli.data.masking import Masking, mask_tokens
 from seedcli.data.ragged import Ragged
 
@@ -23,16 +24,17 @@ class Sequences(NamedTuple):
     tokens: Tensor
     attention: Tensor
 
-    def to(self, device: torch.device) -> "Sequences":
-        return Sequences(*(tensor.to(device, non_blocking=True) for tensor in self))
+    def to(self, device: torch.device, non_blocking: bool = True) -> "Sequences":
+        return Sequences(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
 
 
 class PretrainingBatch(NamedTuple):
-    """A micro-batch: the tokens as written, as masked, and where the masked-word loss is taken; all [B, n]."""
+    """A micro-batch. Places count through [B, n] row by row, so that no device is asked how many there are."""
 
-    original: Sequences
-    masked: Tensor
-    chosen: Tensor
+    original: Sequences  # as written
+    masked: Tensor  # [B, n], as the encoder reads it
+    chosen: Tensor  # [M] places of the masked words
+    real: Tensor | None  # places that are no padding in all columns but the first, [B, n - 1]; None where all are
     counts: Tensor  # [2]: masked words, words that the decoder predicts
 
     @property
@@ -41,35 +43,43 @@ class PretrainingBatch(NamedTuple):
         return int(self.counts[1]) + len(self.masked)
 
     def to(self, device: torch.device) -> "PretrainingBatch":
-        original, *rest = self
-        return PretrainingBatch(original.to(device), *(tensor.to(device, non_blocking=True) for tensor in rest))
+        placed = (part if part is None else part.to(device, non_blocking=True) for part in self)
+        return PretrainingBatch(*placed)  # type: ignore[arg-type]
 
 
 class PretrainingBatches:
     """Blocks in the order of a keyed permutation an epoch, masked anew each time by (seed, epoch, block)."""
 
-    def __init__(self, blocks: Ragged, masking: Masking, pad: int, size: int, micro: int, seed: int):
+    unit = "blocks"
+
+    def __init__(self, blocks: Ragged | Rest, masking: Masking, pad: int, size: int, micro: int, seed: int):
         self.blocks, self.masking, self.pad = blocks, masking, pad
         self.size, self.micro, self.seed = size, micro, seed
 
     def __call__(self, step: int, rank: int, world: int) -> Iterator[PretrainingBatch]:
         """This rank's micro-batches of a step. Sorted by length before slicing, so that little is padding."""
-        drawn = global_batch(len(self.blocks), self.size, step, self.seed)
-        rows = sorted(drawn, key=lambda pair: len(self.blocks[pair[1]]))
-        mine = rows[rank::world]
+        mine = sorted(self.rows(step), key=lambda pair: len(self.blocks[pair[1]]))[rank::world]
         for begin in range(0, len(mine), self.micro):
-            yield self._batch(mine[begin : begin + self.micro])
+            yield self.batch(mine[begin : begin + self.micro])
 
-    def _batch(self, rows: Sequence[tuple[int, int]]) -> PretrainingBatch:
+    def rows(self, step: int) -> list[tuple[int, int]]:
+        """The (epoch, block) pairs of a step's global batch; blocks count from 0."""
+        return global_batch(len(self.blocks), self.size, step, self.seed)
+
+    def batch(self, rows: Sequence[tuple[int, int]]) -> PretrainingBatch:
+        """Some (epoch, block) pairs as a micro-batch."""
         originals = [np.asarray(self.blocks[row]) for _, row in rows]
         drawn = [
             mask_tokens(tokens, self.masking, np.random.default_rng([self.seed, epoch, row]))
             for tokens, (epoch, row) in zip(originals, rows, strict=True)
         ]
         original = padded(originals, self.pad)
-        chosen = padded([where for _, where in drawn], 0).tokens.bool()
-        counts = torch.tensor([int(chosen.sum()), int(original.attention[:, 1:].sum())], dtype=torch.float64)
-        return PretrainingBatch(original, padded([tokens for tokens, _ in drawn], self.pad).tokens, chosen, counts)
+        chosen = padded([where for _, where in drawn], 0).tokens.flatten().nonzero().squeeze(1)
+        later = original.attention[:, 1:]
+        counts = torch.tensor([len(chosen), int(later.sum())], dtype=torch.float64)
+        real = None if later.all() else later.flatten().nonzero().squeeze(1)
+        masked = padded([tokens for tokens, _ in drawn], self.pad).tokens
+        return PretrainingBatch(original, masked, chosen, real, counts)
 
 
 def padded(rows: Sequence[NDArray[Any]], pad: int) -> Sequences:

@@ -1,6 +1,7 @@
 """Plain text for pre-training, as documents: files, folders, JSONL with a field, a collection's passages."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from seedcli.base.errors import DataError
@@ -11,7 +12,7 @@ from seedcli.data.lines import COMPRESSED, field, read_jsonl, read_lines, suffix
 from seedcli.data.records import clean
 from seedcli.data.sources import collection_in, open_collection
 
-Document = list[str]  # its lines
+Document = Iterable[str]  # its lines, to be read before the next document's: they may be all of a file
 SUFFIXES = tuple(kind + packed for kind in (".txt", ".jsonl") for packed in ("", *COMPRESSED))
 TABLES = {".tsv", ".csv", ".parquet"}
 
@@ -65,13 +66,6 @@ def _jsonl(path: Path, name: str) -> Iterator[Document]:
 
 
 def _plain(path: Path) -> Iterator[Document]:
-    lines: Document = []
-    expected = 1
-    for number, line in read_lines(path):
-        if number > expected and lines:  # read_lines leaves blank lines out
-            yield lines
-            lines = []
-        lines.append(clean(line))
-        expected = number + 1
-    if lines:
-        yield lines
+    lines = enumerate(read_lines(path))  # which leaves blank lines out: then a line's number runs ahead of the count
+    for _, document in groupby(lines, lambda line: line[1][0] - line[0]):
+        yield (clean(text) for _, (_, text) in document)

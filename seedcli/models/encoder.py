@@ -18,6 +18,7 @@ from seedcli.data.batches import Sequences
 from seedcli.data.records import Passage, Query
 from seedcli.data.templates import check_template
 from seedcli.data.tokenizer import Tokenizer, open_tokenizer
+from seedcli.models.heads import PARTS, read_head, read_modules, width, write_head
 
 Pooling = Literal["cls", "mean"]
 Similarity = Literal["dot", "cosine"]
@@ -39,19 +40,20 @@ class EncoderSettings:
 
 
 class Encoder(nn.Module):
-    """A backbone with its settings; one tower for queries and passages."""
+    """A backbone with its settings, and the head that some models have; one tower for queries and passages."""
 
-    def __init__(self, backbone: PreTrainedModel, settings: EncoderSettings):
+    def __init__(self, backbone: PreTrainedModel, settings: EncoderSettings, head: nn.Sequential | None = None):
         super().__init__()
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None  # type: ignore[assignment]  # unused here, and random in most checkpoints
         self.backbone = backbone
         self.settings = settings
+        self.head = head
 
     @property
     def size(self) -> int:
         """D, the width of a vector."""
-        return int(self.backbone.config.hidden_size)
+        return int(self.backbone.config.hidden_size) if self.head is None else width(self.head)
 
     def forward(self, texts: Sequences) -> Tensor:
         """Token ids [B, n] -> vectors [B, D]."""
@@ -61,6 +63,8 @@ class Encoder(nn.Module):
         else:
             weights = texts.attention.unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * weights).sum(1) / weights.sum(1)
+        if self.head is not None:
+            pooled = self.head(pooled)
         return F.normalize(pooled.float(), dim=-1) if self.settings.similarity == "cosine" else pooled.float()
 
 
@@ -84,7 +88,8 @@ def open_encoder(folder: Path) -> tuple[Encoder, Tokenizer]:
     """The encoder and the tokenizer in a model folder of ours, of sentence-transformers or of transformers."""
     backbone = from_folder(AutoModel, folder)
     settings = read_settings(folder, backbone.config)
-    return Encoder(backbone, settings), open_tokenizer(folder)
+    head = read_head(folder, int(backbone.config.hidden_size))
+    return Encoder(backbone, settings, head), open_tokenizer(folder)
 
 
 def open_masked_lm(folder: Path) -> tuple[PreTrainedModel, bool]:
@@ -116,12 +121,10 @@ def from_folder(kind: Any, folder: Path, missing_head: list[str] | None = None) 
 
     With `missing_head`, weights outside the base model may be missing; their names are added to it.
     """
-    if not (folder / "config.json").is_file():
-        raise DataError(f"{folder}: no model in it (config.json)")
+    config = read_config(folder)
     if not any(folder.glob("*.safetensors")):
         raise DataError(f"{folder}: no *.safetensors in it; other weight formats can run code and are not read")
     try:
-        config = read_config(folder)
         model, loading = kind.from_pretrained(
             folder,
             config=config,
@@ -144,6 +147,8 @@ def from_folder(kind: Any, folder: Path, missing_head: list[str] | None = None) 
 
 def read_config(folder: Path) -> PreTrainedConfig:
     """The architecture that a model folder names. Raises DataError when it names none that transformers has."""
+    if not (folder / "config.json").is_file():
+        raise DataError(f"{folder}: no model in it (config.json)")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-any-return]
     except (OSError, ValueError, KeyError, StrictDataclassError) as error:
@@ -159,25 +164,25 @@ def read_settings(folder: Path, config: PreTrainedConfig) -> EncoderSettings:
         except (ConfigError, TypeError) as error:
             raise DataError(f"{folder / SETTINGS}: not a model.json that fits this model ({error})") from None
         return settings
-    positions = longest_input(config)
-    length = min(positions, 512)
     if not (folder / "modules.json").is_file():
-        return EncoderSettings(query_length=min(64, length), passage_length=length)
+        return default_settings(config)
     try:
-        return _sentence_transformers_settings(folder, positions)
+        return _sentence_transformers_settings(folder, longest_input(config))
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / 'modules.json'}: not a folder of sentence-transformers ({error!r})") from None
+
+
+def default_settings(config: PreTrainedConfig) -> EncoderSettings:
+    """Of a model that comes without any."""
+    length = min(longest_input(config), 512)
+    return EncoderSettings(query_length=min(64, length), passage_length=length)
 
 
 def _sentence_transformers_settings(folder: Path, positions: int) -> EncoderSettings:
     """Settings from the files of either generation. Raises DataError for what can't be done the same way here."""
     settings: dict[str, Any] = {}
     length = positions
-    for module in read_json(folder / "modules.json"):
-        kind = str(module["type"]).rsplit(".", 1)[-1]
-        place = folder / str(module["path"])
-        if not place.resolve().is_relative_to(folder.resolve()):
-            raise DataError(f"{folder / 'modules.json'}: the path {module['path']!r} lies outside the folder")
+    for kind, place in read_modules(folder):
         if kind == "Pooling":
             settings["pooling"] = _pooling(place / "config.json")
         elif kind == "Normalize":
@@ -187,7 +192,7 @@ def _sentence_transformers_settings(folder: Path, positions: int) -> EncoderSett
             if own.get("do_lower_case"):
                 raise DataError(f"{folder}: lower-cases outside its tokenizer, which seed does not")
             length = own.get("max_seq_length") or min(positions, tokenizer_length(folder) or positions)
-        else:
+        elif kind not in PARTS:
             raise DataError(f"{folder / 'modules.json'}: the module {kind} is not one that seed can apply")
     whole = _optional_json(folder / "config_sentence_transformers.json")
     match whole.get("similarity_fn_name"):
@@ -244,14 +249,18 @@ def check_settings(settings: EncoderSettings, config: PreTrainedConfig) -> None:
             raise ConfigError(f"{flag} {getattr(settings, name)}: this model reads 4 to {longest} tokens")
 
 
-def save_model(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, settings: EncoderSettings) -> list[Path]:
+def save_model(
+    folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, settings: EncoderSettings,
+    head: nn.Sequential | None = None,
+) -> list[Path]:  # fmt: skip
     """Leave a model folder; the files written. sentence-transformers gets its long-standing names and keys."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.pretrained.model_max_length = settings.passage_length
-    tokenizer.save(folder)
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    modules += [("2_Normalize", "Normalize")] * (settings.similarity == "cosine")
+    save_settings(folder, tokenizer, settings)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *write_head(folder, head)]
+    if settings.similarity == "cosine":
+        modules.append((f"{len(modules)}_Normalize", "Normalize"))
+        (folder / modules[-1][0]).mkdir(exist_ok=True)
     write_json(
         folder / "modules.json",
         [
@@ -279,10 +288,14 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer, setti
     plain = {name: prompt for name, prompt in prompts.items() if prompt and "{" not in prompt}
     whole = {"prompts": plain, "default_prompt_name": None, "similarity_fn_name": settings.similarity}
     write_json(folder / "config_sentence_transformers.json", whole)
-    write_json(folder / SETTINGS, dataclasses.asdict(settings))
-    if settings.similarity == "cosine":
-        (folder / "2_Normalize").mkdir(exist_ok=True)
     return model_files(folder)
+
+
+def save_settings(folder: Path, tokenizer: Tokenizer, settings: EncoderSettings) -> None:
+    """Leave what makes ids of texts: the tokenizer and model.json."""
+    tokenizer.pretrained.model_max_length = settings.passage_length
+    tokenizer.save(folder)
+    write_json(folder / SETTINGS, dataclasses.asdict(settings))
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -290,13 +303,8 @@ def model_files(folder: Path) -> list[Path]:
     weights = ("*.safetensors", "config.json", "generation_config.json")
     words = ("tokenizer*", "vocab*", "merges.txt", "special*", "*.model")
     rest = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", SETTINGS)
-    found = {
-        path
-        for name in (*weights, *words, *rest)
-        for path in folder.glob(name)
-        if not path.name.startswith("checkpoint")
-    }
-    return sorted(found | {folder / "1_Pooling" / "config.json"})
+    found = {path for name in (*weights, *words, *rest) for path in folder.glob(name)}
+    return sorted(found | {path for path in folder.glob("[0-9]_*/*") if path.is_file()})
 
 
 def _pooling(path: Path) -> Pooling:

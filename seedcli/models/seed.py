@@ -26,10 +26,12 @@ class SeedModel(nn.Module):
         """[V, D]"""
         return embedding_of(self.encoder)
 
-    def encode(self, tokens: Tensor, attention: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Masked-word logits at the chosen places [M, V], and h0 [B, D]; all arguments [B, n].
+    def encode(self, tokens: Tensor, attention: Tensor | None, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The masked-word head's last states at the chosen places [M, D], and h0 [B, D].
 
-        The head of any Hugging Face masked-LM class works on each position alone, so it is shown the chosen ones only.
+        Takes tokens [B, n], where they are real [B, n] (None: everywhere), and places in the flattened text [M]. The
+        head of any Hugging Face masked-LM class works on each position alone, so it is shown the chosen ones only, and
+        its projection on the vocabulary is left to the loss: `projection` has it.
         """
         h0 = None
 
@@ -37,16 +39,26 @@ class SeedModel(nn.Module):
             nonlocal h0
             hidden = output[0]  # [B, n, D]
             h0 = hidden[:, 0]
-            output["last_hidden_state"] = hidden[chosen].unsqueeze(0)  # [1, M, D]
+            output["last_hidden_state"] = hidden.flatten(0, 1)[chosen].unsqueeze(0)  # [1, M, D]
             return output
 
         hook = self.encoder.base_model.register_forward_hook(keep_chosen)
+        projection = self.projection
+        projection.forward = nn.Identity().forward  # type: ignore[method-assign]
         try:
-            logits = self.encoder(input_ids=tokens, attention_mask=attention).logits.squeeze(0)
+            states = self.encoder(input_ids=tokens, attention_mask=attention).logits.squeeze(0)
         finally:
             hook.remove()
+            del projection.forward
         assert h0 is not None
-        return logits, h0
+        return states, h0
+
+    @property
+    def projection(self) -> nn.Linear:
+        """Of the head's states on the vocabulary: weights [V, D] and, in most models, a bias [V]."""
+        projection = self.encoder.get_output_embeddings()  # type: ignore[no-untyped-call]
+        assert isinstance(projection, nn.Linear)
+        return projection
 
     def decode(self, tokens: Tensor, h0: Tensor) -> Tensor:
         """The decoder's last states [B, n, D] over the words as written [B, n]; position i predicts word i + 1."""

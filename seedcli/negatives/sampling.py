@@ -18,6 +18,8 @@ from seedcli.training.objectives import ContrastiveBatch
 class ContrastiveBatches:
     """Queries in the order of a keyed permutation; positive and negatives drawn by (seed, step) alone."""
 
+    unit = "queries"
+
     def __init__(self, data: TrainingSet, pad: int, size: int, negatives: int, seed: int):
         self.data, self.pad, self.size, self.hard, self.seed = data, pad, size, negatives, seed
 
@@ -27,7 +29,7 @@ class ContrastiveBatches:
         rng = np.random.default_rng([self.seed, step])
         drawn = [
             (row, int(rng.choice(data.positives[row])), self._wrong(row, rng))
-            for _, row in global_batch(len(data.trained), self.size, step, self.seed)
+            for _, row in self.rows(step)
         ][rank::world]
         passages = [right for _, right, _ in drawn] + [row for _, _, wrong in drawn for row in wrong]
         known = [self._right(row) for row, _, _ in drawn]
@@ -38,6 +40,10 @@ class ContrastiveBatches:
             padded(known, -1).tokens,
             torch.tensor([len(drawn)], dtype=torch.float64),
         )
+
+    def rows(self, step: int) -> list[tuple[int, int]]:
+        """The (epoch, query) pairs of a step's global batch; the trained queries count from 0."""
+        return global_batch(len(self.data.trained), self.size, step, self.seed)
 
     def _right(self, row: int) -> NDArray[np.int64]:
         """The numbers of all texts that are right for a query."""

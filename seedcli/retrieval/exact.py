@@ -115,5 +115,5 @@ def error_bound(query: NDArray[np.float32], longest: float) -> float:
     return float(2 * width * unit / (1 - width * unit) * np.linalg.norm(query.astype(np.float64)) * longest)
 
 
-def _ignore(_: int) -> None:
+def _ignore(_: int, /, *__: str) -> None:
     """A repeated pass is not counted again."""

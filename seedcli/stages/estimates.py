@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 LIBRARIES = 450 << 20  # bytes: Python with torch and transformers loaded, measured on Linux
-CHECKPOINTED = 28  # bytes a weight on the disk: two checkpoints while the new one is written, and the model
 PACKED = 3  # bytes of text in a byte of .gz or .zst
 SAMPLE = 500  # texts whose tokens are counted
 
@@ -77,6 +76,17 @@ def training_memory(parameters: int, tokens: int, hidden: int, layers: int) -> i
     68 bytes of the hidden width a token and layer in fp32 (Korthikanti et al. 2022, eq. 2, without its attention term).
     """
     return LIBRARIES + 16 * parameters + 68 * tokens * hidden * layers
+
+
+def checkpointed(weights: int, keep: int) -> int:
+    """Bytes on the disk: the checkpoints that are kept, one more while it is written, and the model in the end."""
+    return (12 * (keep + 1) + 4) * weights
+
+
+def arithmetic(operations: float, rate: float) -> str:
+    """Operations of a token, and how many a second matrix products reach: utilisation is told against that."""
+    reached = f"{rate / 1e12:.1f} TFLOP/s" if rate >= 1e12 else f"{rate / 1e9:.0f} GFLOP/s"
+    return f"{operations / 1e6:,.1f} million operations a token; matrix products reach {reached} here"
 
 
 def weights(module: "nn.Module") -> int:

@@ -14,6 +14,7 @@ from seedcli.data.survey import survey_qrels
 from seedcli.evaluation.metrics import parse_measures
 from seedcli.evaluation.report import compare, pick_examples, write_report
 from seedcli.retrieval.runs import Run, read_run, run_path
+from seedcli.stages.names import named
 from seedcli.stages.stage import Outcome, Stage
 
 
@@ -55,18 +56,13 @@ def report_problems(config: EvaluateConfig, stage: Stage) -> None:
 
 
 def named_runs(config: EvaluateConfig) -> dict[str, Path]:
-    """NAME=PATH, or a path, whose last part is the name. Raises ConfigError when a name stands twice."""
-    runs: dict[str, Path] = {}
-    for given in config.runs:
-        name, equals, rest = given.partition("=")
-        path = Path(rest if equals else given)
-        name = name if equals else (path.parent.name if path.name == "run.trec" else path.stem)
-        if name in runs:
-            raise ConfigError(f"--runs: two runs are called {name}; name them, as in bm25={path}")
-        runs[name] = path
-    if not runs:
-        raise ConfigError("--runs is empty: name at least one run")
-    return runs
+    """Each run by its name: that of its file, or of the folder that it is in."""
+
+    def own(source: str) -> str:
+        path = Path(source)
+        return path.parent.name if path.name == "run.trec" else path.stem
+
+    return {name: Path(source) for name, source in named(config.runs, own, "--runs", "runs").items()}
 
 
 def judged_run(path: Path, qrels: Qrels, config: EvaluateConfig) -> Run:

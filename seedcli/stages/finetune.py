@@ -8,6 +8,7 @@ import torch
 
 from seedcli.base.errors import ConfigError
 from seedcli.base.progress import Progress
+from seedcli.base.speed import matrix_rate
 from seedcli.configs.finetune import FinetuneConfig
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.templates import template_of
@@ -22,11 +23,13 @@ from seedcli.models.encoder import (
     read_settings,
     save_model,
 )
+from seedcli.models.flops import encoder_shape, encoding_operations
 from seedcli.negatives.examples import TrainingSet
 from seedcli.negatives.sampling import ContrastiveBatches
+from seedcli.stages.estimates import arithmetic
 from seedcli.stages.stage import Outcome, Stage, check_batch
 from seedcli.stages.training_set import FILE, Preparation, holds_examples
-from seedcli.training.checkpoint import CHECKPOINT
+from seedcli.training.checkpoint import CHECKPOINTS
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import ContrastiveObjective
 from seedcli.training.optimizers import adamw, warmup_steps
@@ -60,9 +63,11 @@ def run(config: FinetuneConfig, stage: Stage) -> Outcome:
     collection = open_collection(stage.inputs["data"].path)
     data = Preparation(config, stage, encoder, tokenizer, collection).training_set()
     metrics = train_encoder(config, stage, encoder, data, tokenizer)
-    files = save_model(stage.folder, encoder.backbone, tokenizer, encoder.settings) if stage.runtime.first else []
+    files: list[Path] = []
+    if stage.runtime.first:
+        files = save_model(stage.folder, encoder.backbone, tokenizer, encoder.settings, encoder.head)
     metrics = {"queries": len(data.trained), **metrics}
-    return Outcome(files, metrics, scratch=[stage.folder / CHECKPOINT])
+    return Outcome(files, metrics, scratch=[stage.folder / CHECKPOINTS])
 
 
 def chosen_settings(config: FinetuneConfig, model: Path) -> EncoderSettings:
@@ -83,8 +88,13 @@ def train_encoder(
     batches = ContrastiveBatches(data, tokenizer.pad, options.batch_size, config.negatives.hard, options.seed)
     objective = ContrastiveObjective(encoder, options.temperature).to(runtime.device)
     optimizer = adamw(objective, options.lr, (options.beta1, options.beta2), options.eps, options.weight_decay)
+    passages = data.passages.tokens  # most of what is read; queries only have fewer products of token with token
+    operations = encoding_operations(encoder_shape(encoder.backbone.config), len(passages.values) / len(passages))
+    rate = matrix_rate(runtime)
+    stage.progress.say(arithmetic(operations, rate))
     training = Training(
         steps, warmup_steps(options.warmup, steps, 1_237), options.lr, options.clip, options.seed,
-        config.saving.log_every, config.saving.save_every, "fine-tune",
+        config.saving.log_every, config.saving.save_every, "fine-tune", config.saving.keep_last,
+        config.saving.tensorboard, operations=operations, rate=rate,
     )  # fmt: skip
     return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress)

@@ -1,6 +1,6 @@
 """seed pretrain: text -> tokenizer -> blocks -> an encoder, trained by masked words and a weak decoder."""
 
-from functools import partial
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,22 +8,19 @@ import numpy as np
 import torch
 
 from seedcli.base.errors import ConfigError, DataError
-from seedcli.base.files import cache_folder, made_whole
-from seedcli.base.manifest import digest
-from seedcli.base.progress import Progress, measured
+from seedcli.base.files import cache_folder
+from seedcli.base.progress import Progress
+from seedcli.base.speed import matrix_rate
 from seedcli.configs.pretrain import PretrainConfig
-from seedcli.data import blocks, wordpiece
 from seedcli.data.batches import PretrainingBatches
 from seedcli.data.masking import Masking
-from seedcli.data.ragged import Ragged
 from seedcli.data.sources import source_path
-from seedcli.data.survey import survey_passages
-from seedcli.data.text import collection_of, read_documents, text_files
-from seedcli.data.tokenizer import Tokenizer, open_tokenizer
+from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.decoder import WeakDecoder
 from seedcli.models.encoder import (
     SIZES,
     EncoderSettings,
+    Size,
     longest_input,
     model_folder,
     new_masked_lm,
@@ -31,34 +28,75 @@ from seedcli.models.encoder import (
     read_config,
     save_model,
 )
+from seedcli.models.flops import Decoder, encoder_shape, pretraining_operations
+from seedcli.models.kept import DecoderShape, keep_decoder, keeps_decoder, open_decoder, shape_of
 from seedcli.models.seed import SeedModel, embedding_of
-from seedcli.stages.estimates import CHECKPOINTED, announce, rounded, text_bytes, training_memory
+from seedcli.stages.estimates import announce, arithmetic, checkpointed, rounded, training_memory
+from seedcli.stages.pretraining_text import (
+    HELD_OUT,
+    VOCABULARY,
+    blocks_made,
+    blocks_of,
+    choose_tokenizer,
+    files_of_text,
+    held_out_blocks,
+    held_out_of,
+    refuse_shared,
+    text_size,
+    texts_of,
+)
 from seedcli.stages.stage import Outcome, Stage, check_batch
-from seedcli.training.checkpoint import CHECKPOINT
+from seedcli.training.checkpoint import CHECKPOINTS
 from seedcli.training.loop import Training, train
 from seedcli.training.losses import CHUNK
 from seedcli.training.objectives import PretrainingObjective
 from seedcli.training.optimizers import adamw, warmup_steps
+from seedcli.training.watching import WATCHED, Watching
 
+SIZE: Size = "base"  # of a new model, unless --size says otherwise
 TOKEN = 5  # bytes of text a token, in English with 8,000 to 32,000 sub-words
 
 
 def inputs(config: PretrainConfig, progress: Progress) -> dict[str, Path]:
-    """The text, the model to go on from and the tokenizer, by name."""
-    if (config.model.init is None) == (config.words.tokenizer is None):
-        raise ConfigError("give either --init MODEL, or --tokenizer train (or a folder, a hub name, a vocab.txt)")
-    if not config.text:
-        raise ConfigError("--text is empty: name files, folders or collections")
-    paths = {f"text.{row}": source_path(source, progress) for row, source in enumerate(config.text)}
-    for path in paths.values():
-        if not collection_of(path):
-            text_files(path)
+    """The text, what is held out, the model to go on from and the tokenizer, by name."""
+    check_options(config)
+    texts = [source_path(source, progress) for source in config.text]
+    for path in texts:
+        files_of_text(path)
+    paths = {f"text.{row}": path for row, path in enumerate(texts)}
+    if config.watch.held_out is not None:
+        paths[HELD_OUT] = source_path(config.watch.held_out, progress)
+        refuse_shared(paths[HELD_OUT], texts)
     if config.model.init is not None:
         paths["init"] = model_folder(config.model.init)
     if config.words.tokenizer not in {None, "train"}:
         given = Path(str(config.words.tokenizer))
         paths["tokenizer"] = given if given.is_file() else model_folder(str(given))
     return paths
+
+
+def check_options(config: PretrainConfig) -> None:
+    """Raises ConfigError for options that don't go together."""
+    model, words, watch = config.model, config.words, config.watch
+    for wrong, problem in [
+        (
+            (model.init is None) == (words.tokenizer is None),
+            "give either --init MODEL, or --tokenizer train (or a folder, a hub name, a vocab.txt)",
+        ),
+        (not config.text, "--text is empty: name files, folders or collections"),
+        (
+            model.init is not None and model.size is not None,
+            f"--size {model.size} is for a new model; that of --init has its own",
+        ),
+        (
+            words.vocabulary is not None and words.tokenizer != "train",
+            f"--vocabulary {words.vocabulary} is for --tokenizer train",
+        ),
+        (watch.held_out is not None and watch.held_out_share > 0, "give either --held-out or --held-out-share"),
+        (model.keep_decoder and model.decoder == "none", "--keep-decoder: with --decoder none there is none to keep"),
+    ]:
+        if wrong:
+            raise ConfigError(problem)
 
 
 def run(config: PretrainConfig, stage: Stage) -> Outcome:
@@ -68,43 +106,35 @@ def run(config: PretrainConfig, stage: Stage) -> Outcome:
     model = build_model(config, stage, tokenizer)
     metrics = dict[str, float]()
     if config.optimize.steps:
-        metrics = train_model(config, stage, model, blocks_of(config, stage, tokenizer), tokenizer)
+        metrics = train_model(config, stage, model, tokenizer)
     length = min(config.words.length, longest_input(model.encoder.config))
     settings = EncoderSettings(query_length=min(64, length), passage_length=length)
     files = save_model(stage.folder, model.encoder, tokenizer, settings) if stage.runtime.first else []
+    if config.model.keep_decoder and model.decoder is not None and stage.runtime.first:
+        files += keep_decoder(stage.folder, model.decoder)
     parameters = sum(parameter.numel() for parameter in model.encoder.parameters())
     metrics = {"parameters": parameters, "vocabulary": tokenizer.size, **metrics}
-    return Outcome(files, metrics, scratch=[stage.folder / CHECKPOINT])
+    return Outcome(files, metrics, scratch=[stage.folder / CHECKPOINTS])
 
 
 def expect(config: PretrainConfig, stage: Stage) -> None:
     """Tell what is to come. Files are not read for it, but collections are, once."""
     words, options = config.words, config.optimize
-    tokens = text_size(stage) / TOKEN
+    texts = [given for given in (texts_of(stage), held_out_of(stage)) if given]
+    tokens = [text_size(stage, given) / TOKEN for given in texts]
+    unmade = [n for given, n in zip(texts, tokens, strict=True) if not blocks_made(config, stage, given)]
     layers, hidden, vocabulary, weights = shape(config, stage)
     micro = options.micro_batch * words.length
-    logits = min(CHUNK, micro * vocabulary) + words.mask * micro * vocabulary  # of the decoder, of masked words
+    chunk = min(CHUNK[stage.runtime.device.type], micro * vocabulary)
+    logits = chunk + words.mask * micro * vocabulary  # of the decoder, of masked words
     announce(
         stage,
-        f"about {rounded(tokens)} tokens of text",
+        f"about {rounded(sum(tokens))} tokens of text",
         training_memory(weights, micro, hidden, layers) + round(12 * logits),  # with their softmax and gradient
-        {cache_folder(): 0 if blocks_made(config, stage) else round(2 * tokens), stage.folder: CHECKPOINTED * weights},
+        {cache_folder(): round(2 * sum(unmade)), stage.folder: checkpointed(weights, config.saving.keep_last)},
     )
     batch = options.batch_size * words.length
     stage.progress.say(f"{options.steps:,} steps of at most {batch:,} tokens: {options.steps * batch:,} in all")
-
-
-def text_size(stage: Stage) -> int:
-    """Bytes of the text, or characters of collections; of packed files an estimate."""
-    total = 0
-    for name in text_names(stage):
-        path, identity = Path(stage.inputs[name].path), stage.inputs[name].identity
-        if collection := collection_of(path):
-            survey = partial(survey_passages, collection, identity, stage.progress)
-            total += stage.runtime.cached(survey).characters
-        else:
-            total += sum(map(text_bytes, text_files(path)))
-    return total
 
 
 class Shape(NamedTuple):
@@ -118,9 +148,9 @@ class Shape(NamedTuple):
 
 def shape(config: PretrainConfig, stage: Stage) -> Shape:
     if config.model.init is None:
-        layers, hidden = SIZES[config.model.size]
+        layers, hidden = SIZES[config.model.size or SIZE]
         trained = config.words.tokenizer == "train"
-        vocabulary = config.words.vocabulary if trained else choose_tokenizer(config, stage).size
+        vocabulary = config.words.vocabulary or VOCABULARY if trained else choose_tokenizer(config, stage).size
         positions = config.words.length
     else:
         built = read_config(Path(stage.inputs["init"].path))
@@ -130,69 +160,14 @@ def shape(config: PretrainConfig, stage: Stage) -> Shape:
     return Shape(layers, hidden, vocabulary, (vocabulary + positions) * hidden + 12 * layers * hidden**2)
 
 
-def choose_tokenizer(config: PretrainConfig, stage: Stage) -> Tokenizer:
-    """The tokenizer that the options name; a trained one is kept in the cache, by what it was trained on."""
-    words = config.words
-    if words.tokenizer != "train":
-        given = Path(stage.inputs["init" if config.model.init is not None else "tokenizer"].path)
-        return open_tokenizer(given, words.lowercase)
-    kept, total = trained_folder(config, stage), text_size(stage)
-
-    def make() -> Path:
-        if not kept.is_dir():
-            with stage.progress.track("tokenizer", total, "characters") as advance, made_whole(kept) as aside:
-                lines = (line for document in read_documents(text_paths(stage), words.field) for line in document)
-                trained = wordpiece.train_tokenizer(
-                    measured(lines, advance), words.vocabulary, words.lowercase, words.length
-                )
-                trained.save(aside)
-        return kept
-
-    return open_tokenizer(stage.runtime.cached(make))
-
-
-def trained_folder(config: PretrainConfig, stage: Stage) -> Path:
-    """Where the cache keeps a trained tokenizer."""
-    words = config.words
-    key = digest([wordpiece.RULES, texts(stage), words.vocabulary, words.lowercase, words.field])
-    return cache_folder() / f"tokenizer-{key[:16]}"
-
-
-def blocks_folder(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> Path:
-    """Where the cache keeps blocks, by text, tokenizer and length."""
-    words = config.words
-    key = digest([blocks.RULES, texts(stage), tokenizer.backend.to_str(), words.length, words.pack, words.field])
-    return cache_folder() / f"blocks-{key[:16]}"
-
-
-def blocks_made(config: PretrainConfig, stage: Stage) -> bool:
-    """Whether the cache has the blocks, as far as can be told before a tokenizer is trained."""
-    kept = trained_folder(config, stage)
-    if config.words.tokenizer == "train" and not kept.is_dir():
-        return False
-    tokenizer = open_tokenizer(kept) if config.words.tokenizer == "train" else choose_tokenizer(config, stage)
-    return blocks_folder(config, stage, tokenizer).is_dir()
-
-
-def blocks_of(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> Ragged:
-    """The text as blocks, from the cache."""
-    words, kept, total = config.words, blocks_folder(config, stage, tokenizer), text_size(stage)
-
-    def make() -> Ragged:
-        documents = read_documents(text_paths(stage), words.field)
-        return blocks.make_blocks(documents, tokenizer, words.length, words.pack, kept, stage.progress, total)
-
-    made = stage.runtime.cached(make)
-    stage.progress.say(f"{len(made):,} blocks of {len(made.values) / len(made):.0f} tokens on average")
-    return made
-
-
 def build_model(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> SeedModel:
     """Encoder and decoder, of the weights that --init or the seed gives. Raises DataError when --init can't serve."""
     options = config.model
     torch.manual_seed(config.optimize.seed)
     if options.init is None:
-        encoder = new_masked_lm(options.size, tokenizer.size, config.words.length, tokenizer.pad, options.dropout)
+        encoder = new_masked_lm(
+            options.size or SIZE, tokenizer.size, config.words.length, tokenizer.pad, options.dropout
+        )
     else:
         encoder, headed = open_masked_lm(Path(stage.inputs["init"].path))
         if not headed:
@@ -213,36 +188,59 @@ def build_model(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> S
         return SeedModel(encoder, None)
     window = None if options.window == "none" else options.window
     heads, wide = encoder.config.num_attention_heads, getattr(encoder.config, "intermediate_size", 4 * hidden)
-    decoder = WeakDecoder(hidden, heads, wide, options.decoder_layers, window, config.words.length, options.dropout)
-    return SeedModel(encoder, decoder)
+    wanted = DecoderShape(hidden, heads, wide, options.decoder_layers, window, config.words.length, options.dropout)
+    return SeedModel(encoder, build_decoder(config, stage, wanted))
 
 
-def train_model(
-    config: PretrainConfig, stage: Stage, model: SeedModel, made: Ragged, tokenizer: Tokenizer
-) -> dict[str, float]:
-    options, runtime = config.optimize, stage.runtime
+def build_decoder(config: PretrainConfig, stage: Stage, wanted: DecoderShape) -> WeakDecoder:
+    """The decoder that --init kept, if it is such a one as is wanted; else a new one."""
+    given = stage.inputs.get("init")
+    if given is None or not keeps_decoder(Path(given.path)):
+        return wanted.new()
+    kept = open_decoder(Path(given.path), wanted.hidden)
+    brought = shape_of(kept)
+    fitting = dataclasses.replace(wanted, positions=max(wanted.positions, brought.positions))
+    if dataclasses.replace(brought, dropout=wanted.dropout) != fitting:
+        had = f"{brought.layers} layers, window {brought.window or 'none'} and {brought.positions} positions"
+        stage.progress.say(f"{config.model.init} brings a decoder of {had}: another one begins anew")
+        return wanted.new()
+    stage.progress.say(f"{config.model.init} brings its decoder, which goes on too")
+    decoder = fitting.new()
+    decoder.load_state_dict(kept.state_dict())
+    return decoder
+
+
+def train_model(config: PretrainConfig, stage: Stage, model: SeedModel, tokenizer: Tokenizer) -> dict[str, float]:
+    options, runtime, progress = config.optimize, stage.runtime, stage.progress
+    made = blocks_of(config, stage, tokenizer, texts_of(stage))
+    progress.say(f"{len(made):,} blocks of {len(made.values) / len(made):.0f} tokens on average")
+    trained, held_out = held_out_blocks(config, stage, tokenizer, made, WATCHED)
     assert tokenizer.mask is not None
     masking = Masking(tokenizer.mask, np.array(tokenizer.special_ids), tokenizer.size, config.words.mask)
     batches = PretrainingBatches(
-        made, masking, tokenizer.pad, options.batch_size, options.micro_batch, options.seed
+        trained, masking, tokenizer.pad, options.batch_size, options.micro_batch, options.seed
     )  # fmt: skip
+    watch = None
+    if held_out is not None:
+        watched = PretrainingBatches(held_out, masking, tokenizer.pad, len(held_out), options.micro_batch, seed=0)
+        watch = Watching(model, watched, tokenizer, runtime, progress)
+        progress.say(f"watched every {config.watch.watch_every:,} steps: {watch.about}")
     objective = PretrainingObjective(model).to(runtime.device)
+    operations = operations_of(config, model, len(made.values) / len(made))
+    rate = matrix_rate(runtime)
+    progress.say(arithmetic(operations, rate))
     optimizer = adamw(objective, options.lr, (options.beta1, options.beta2), options.eps, options.weight_decay)
     training = Training(
         options.steps, warmup_steps(options.warmup, options.steps, 10_000), options.lr, options.clip, options.seed,
-        config.saving.log_every, config.saving.save_every, "pre-train",
+        config.saving.log_every, config.saving.save_every, "pre-train", config.saving.keep_last,
+        config.saving.tensorboard, config.watch.watch_every, operations, rate,
     )  # fmt: skip
-    return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress)
+    return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress, watch)
 
 
-def text_paths(stage: Stage) -> list[Path]:
-    return [Path(stage.inputs[name].path) for name in text_names(stage)]
-
-
-def texts(stage: Stage) -> list[str]:
-    """What the texts hold, in their order."""
-    return [stage.inputs[name].identity for name in text_names(stage)]
-
-
-def text_names(stage: Stage) -> list[str]:
-    return [name for name in stage.inputs if name.startswith("text.")]
+def operations_of(config: PretrainConfig, model: SeedModel, length: float) -> float:
+    """A token, forward and backward, in blocks of `length` tokens on average."""
+    options = config.model
+    window = None if options.window == "none" else options.window
+    decoder = None if model.decoder is None else Decoder(options.decoder_layers, window)
+    return pretraining_operations(encoder_shape(model.encoder.config), decoder, length, config.words.mask)

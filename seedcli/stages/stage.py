@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any, NamedTuple
 from seedcli import __version__
 from seedcli.base.errors import ConfigError
 from seedcli.base.manifest import Folder, Input, Manifest, identify, open_folder, read_manifest
+from seedcli.base.packages import install, installed
 from seedcli.base.progress import Progress, Silent
 from seedcli.base.runtime import Runtime, runtime
+from seedcli.base.verbs import typed
 from seedcli.stages.told import sources
 
 
@@ -27,7 +30,8 @@ class Stage(NamedTuple):
 class Outcome(NamedTuple):
     """What a stage leaves: files, and figures worth telling.
 
-    `variable` files differ each time they are made; `scratch` ones served to go on, and go once the stage is finished.
+    `variable` files differ each time they are made; folders in `scratch` served to go on, and go once the stage is
+    finished.
     """
 
     outputs: Sequence[Path]
@@ -39,6 +43,7 @@ class Outcome(NamedTuple):
 def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False) -> Manifest:
     """Run a stage, go on with an interrupted one, or find that it is done; its manifest."""
     module = importlib.import_module(f"seedcli.stages.{verb}")
+    check_tensorboard(config)
     with joined(verb, config) as here, ExitStack() as stack:
         told = progress if here.first else Silent()
         inputs = here.share(lambda: identified(module.inputs(config, told)))
@@ -62,7 +67,7 @@ def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False)
         def finished() -> Manifest:
             made = folders[0].finish(outcome.outputs, outcome.metrics, outcome.variable)
             for path in outcome.scratch:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path, ignore_errors=True)
             return made
 
         return here.share(finished)
@@ -74,6 +79,12 @@ def check_batch(size: int, here: Runtime) -> None:
         raise ConfigError(f"--batch-size {size}: fewer than the {here.world} processes")
 
 
+def check_tensorboard(config: Any) -> None:
+    """Raises ConfigError when its package is asked for and missing."""
+    if getattr(getattr(config, "saving", None), "tensorboard", False) and installed("tensorboard") is None:
+        raise ConfigError(f"--tensorboard needs a package: {install('tensorboard')}")
+
+
 def identified(paths: Mapping[str, Path]) -> dict[str, Input]:
     return {name: identify(path) for name, path in paths.items()}
 
@@ -83,7 +94,7 @@ def joined(verb: str, config: Any) -> Iterator[Runtime]:
     """The runtime of a config's machine. A verb without one runs as a single process."""
     machine = getattr(config, "machine", None)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and verb not in {"pretrain", "finetune", "encode"}:
-        raise ConfigError(f"seed {verb} runs as one process: call it without torchrun")
+        raise ConfigError(f"{typed(verb)} runs as one process: call it without torchrun")
     if machine is None:
         yield Runtime()
         return

@@ -15,6 +15,7 @@ from seedcli.data.collections import Collection
 from seedcli.data.sources import open_collection
 
 QUESTION = "your question"
+READ = {"evaluate": "report.md", "inspect": "inspect.md"}  # what a verb leaves to be read
 SPLITS = ("test", "dev", "val", "")  # how the split begins that is searched next, the first that there is
 
 
@@ -42,10 +43,9 @@ def next_steps(verb: str, config: Any) -> list[tuple[str, str]]:
 
     A word in capitals stands for what the stage can't know.
     """
-    if verb == "evaluate":
-        return [("read", str(config.out / "report.md"))]
-    first, *others = next_commands(verb, config)
-    return [("next", first), *(("or", other) for other in others)]
+    if verb in READ:
+        return [("read", str(config.out / READ[verb]))]
+    return [("or" if row else "next", command) for row, command in enumerate(next_commands(verb, config))]
 
 
 def after_recipe(stages: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
@@ -59,7 +59,9 @@ def after_recipe(stages: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
 def next_commands(verb: str, config: Any) -> list[str]:
     out = str(config.out)
     match verb:
-        case "pretrain":
+        case "convert" if config.to == "onnx":
+            return []
+        case "pretrain" | "convert":
             return [seed("finetune", model=out, data="DATA", out=beside(config.out, "retriever"))]
         case "finetune":
             held = collection(config.data)

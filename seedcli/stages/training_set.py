@@ -29,8 +29,8 @@ from seedcli.negatives.bm25 import mine
 from seedcli.negatives.examples import TrainingSet, from_qrels
 from seedcli.retrieval.runs import Run, read_run, run_of, run_path
 from seedcli.stages.estimates import (
-    CHECKPOINTED,
     announce,
+    checkpointed,
     mean_tokens,
     rounded,
     text_bytes,
@@ -194,8 +194,8 @@ class Preparation:
         queries = math.ceil(config.optimize.batch_size / self.stage.runtime.world)
         tokens = queries * (settings.query_length + (1 + config.negatives.hard) * settings.passage_length)
         holds = training_memory(weights(self.encoder), tokens, self.encoder.size, int(built.num_hidden_layers))
-        writes = {cache_folder(): cached, self.stage.folder: CHECKPOINTED * weights(self.encoder)}
-        announce(self.stage, reads, holds, writes)
+        saved = checkpointed(weights(self.encoder), config.saving.keep_last)
+        announce(self.stage, reads, holds, {cache_folder(): cached, self.stage.folder: saved})
 
     def negatives_run(self) -> Run:
         """The run that negatives come from: given, or mined here with BM25 and kept beside the model."""

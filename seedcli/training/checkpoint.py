@@ -1,4 +1,4 @@
-"""The state of training in one safetensors file, replaced whole: weights, optimiser, loss scaler and step."""
+"""The state of training in a safetensors file a checkpoint, written whole: weights, optimiser, loss scaler and step."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from seedcli.base.errors import DataError
+from seedcli.base.errors import DataError, telling_refusals
 from seedcli.base.files import written_whole
 
-CHECKPOINT = "checkpoint.safetensors"  # its name in a stage's folder
+CHECKPOINTS = "checkpoints"  # their folder in that of a stage
 
 
 class TrainingState(NamedTuple):
@@ -21,24 +21,42 @@ class TrainingState(NamedTuple):
     scaler: torch.amp.GradScaler
 
 
-def save_checkpoint(path: Path, state: TrainingState, step: int) -> None:
-    """Leave the state after `step` steps."""
+class Checkpoint(NamedTuple):
+    step: int
+    path: Path
+
+
+def checkpoints(folder: Path) -> list[Checkpoint]:
+    """Those in a folder, the newest last."""
+    return sorted(Checkpoint(int(path.stem), path) for path in folder.glob("*.safetensors") if path.stem.isdigit())
+
+
+def save_checkpoint(folder: Path, state: TrainingState, step: int, keep: int = 1) -> None:
+    """Leave the state after `step` steps; of the older ones, so many stay that there are `keep` in all.
+
+    They go when the new one is whole. Raises DataError when the disk is full.
+    """
     tensors: dict[str, Tensor] = {}
     for name, parameter in state.module.named_parameters():
         tensors[f"weight/{name}"] = parameter.detach().contiguous()
         for key, value in state.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value.contiguous()
     numbers = {"step": step, "scaler": state.scaler.state_dict()}
-    with written_whole(path) as aside:
+    path, before = folder / f"{step:07}.safetensors", checkpoints(folder)
+    kept = [f"the checkpoint of step {newest.step:,} is whole" for newest in before[-1:]]
+    with telling_refusals(path, *kept), written_whole(path) as aside:
         save_file(tensors, aside, metadata={"training": json.dumps(numbers)})
+    for old in checkpoints(folder)[:-keep]:
+        old.path.unlink()
 
 
-def load_checkpoint(path: Path, state: TrainingState) -> int:
-    """Put a saved state into the given modules; the step it was saved at, 0 where there is none."""
-    if not path.is_file():
+def load_checkpoint(folder: Path, state: TrainingState) -> int:
+    """Put the newest saved state into the given modules; the step it was saved at, 0 where there is none."""
+    found = checkpoints(folder)
+    if not found:
         return 0
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(found[-1].path, framework="pt") as file:
             numbers = json.loads(file.metadata()["training"])
             names = set(file.keys())
             with torch.no_grad():
@@ -51,7 +69,8 @@ def load_checkpoint(path: Path, state: TrainingState) -> int:
                         key: _placed(key, file.get_tensor(f"optimizer/{key}/{name}"), parameter) for key in keys
                     }
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path}: not a checkpoint of this model ({error}); remove it to begin anew") from None
+        rest = f"go on from step {found[-2].step:,}" if len(found) > 1 else "begin anew"
+        raise DataError(f"{found[-1].path}: not a checkpoint of this model ({error}); remove it to {rest}") from None
     state.scaler.load_state_dict(numbers["scaler"])
     return int(numbers["step"])
 

@@ -1,23 +1,25 @@
-"""The training loop: accumulation, mixed precision, clipping, schedule, log and exact resume."""
+"""The training loop: accumulation, mixed precision, clipping, schedule, records, and stops that lose nothing."""
 
-import json
-import time
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seedcli.base.errors import SeedError
-from seedcli.base.files import write_text
+from seedcli.base.errors import Interrupted, SeedError
+from seedcli.base.interruption import deferred
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
-from seedcli.training.checkpoint import CHECKPOINT, TrainingState, load_checkpoint, save_checkpoint
+from seedcli.training.checkpoint import CHECKPOINTS, TrainingState, load_checkpoint, save_checkpoint
+from seedcli.training.divergence import Health, refuse
+from seedcli.training.log import Log, Window, means_by_name, told
 from seedcli.training.optimizers import linear_schedule
 
 
@@ -36,6 +38,8 @@ class Batch(Protocol):
 
 
 Batches = Callable[[int, int, int], Iterator[Any]]  # (step, rank, world) -> this rank's micro-batches
+# Where they have a method rows(step) -> [(epoch, row)], and a `unit` that these are called, a breakdown names them.
+Watch = Callable[[int], Mapping[str, float]]  # the step -> values for its record
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class Training:
     log_every: int
     save_every: int
     title: str
+    keep_last: int = 1
+    tensorboard: bool = False
+    watch_every: int = 1_000
+    operations: float = 0.0  # floating-point ones a token, forward and backward; 0: unknown
+    rate: float = 0.0  # of them a second that the devices of all processes reach in matrix products; 0: unknown
 
 
 def train(
@@ -60,62 +69,120 @@ def train(
     folder: Path,
     runtime: Runtime,
     progress: Progress,
+    watch: Watch | None = None,
 ) -> dict[str, float]:
-    """Train `objective`, from the checkpoint in `folder` if there is one; the last logged values.
+    """Train `objective`, from the newest checkpoint in `folder` if there is one; the last logged values.
 
     Each loss term is its sum divided by its count over the whole global batch: all micro-batches, all processes.
+    Every process calls `watch` before the first step, each `watch_every` steps and after the last. Raises Interrupted
+    after Ctrl-C or SIGTERM, once the step is done and saved; SeedError when training broke down or the disk is full.
     """
+    kept, terms = folder / CHECKPOINTS, list[str](objective.terms)  # type: ignore[arg-type]
     scaler = runtime.scaler()
     state = TrainingState(objective, optimizer, scaler)
-    start = load_checkpoint(folder / CHECKPOINT, state)
+    start = load_checkpoint(kept, state)
     if int(runtime.sum(torch.tensor(start, device=runtime.device))) != start * runtime.world:
-        raise SeedError(
-            f"{folder / CHECKPOINT}: not seen by every process; --out must be a folder that all of them share"
-        )
-    log = Log(folder / "log.jsonl", start) if runtime.first else None
+        raise SeedError(f"{kept}: not seen by every process; --out must be a folder that all of them share")
     module = runtime.parallel(objective)
     module.train()
-    last: dict[str, float] = {}
+
+    def draw(step: int) -> list[Any]:
+        drawn = list(batches(step, runtime.rank, runtime.world))
+        return pinned(drawn, runtime.device) if runtime.device.type == "cuda" else drawn
+
     with (
+        Log(folder, training.tensorboard) as log,
+        deferred() as interruption,
         ThreadPoolExecutor(1) as ahead,
         progress.track(training.title, training.steps, "steps", start) as advance,
     ):
-        upcoming = ahead.submit(lambda: list(batches(start, runtime.rank, runtime.world)))
-        began = time.monotonic()
+        first, last = runtime.share(partial(log.resume, start))
+        if watch is not None and start == 0 and not last:
+            last = dict(watch(0))
+            runtime.share(partial(log.write, 0, last))
+        micro_batches = draw(start)
+        totals = Totals(micro_batches, False, runtime)
+        health, window = Health(terms, scaler.is_enabled(), first), Window()
         for step in range(start, training.steps):
-            micro_batches = upcoming.result()
-            upcoming = ahead.submit(lambda s=step + 1: list(batches(s, runtime.rank, runtime.world)))  # type: ignore[misc]
+            upcoming = ahead.submit(draw, step + 1)
             for group in optimizer.param_groups:
                 group["lr"] = training.lr * linear_schedule(step, training.warmup, training.steps)
-            sums, counts = accumulate(module, micro_batches, scaler, runtime, [training.seed, step])
+            sums = accumulate(module, micro_batches, totals.counts, scaler, runtime, [training.seed, step])
             scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(objective.parameters(), training.clip)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
-            done = step + 1
-            saves = done % training.save_every == 0 and done < training.steps
-            if done % training.log_every == 0 or done == training.steps or saves:  # nothing unseen is saved
-                rate = (done - start) / (time.monotonic() - began)
-                last = logged(objective, runtime.sum(sums), counts)
-                last |= {"gradient_norm": float(norm), "lr": optimizer.param_groups[0]["lr"]}
-                refuse_divergence(last, done, folder, scaled=scaler.is_enabled())
-                if log is not None:
-                    log.write({"step": done, **last, "steps_per_second": rate})
-            if runtime.first and saves:
-                save_checkpoint(folder / CHECKPOINT, state, done)
-            advance(1)
+            window.add(sums, totals.counts, norm, totals.told().tokens)
+
+            done, ends, notes = step + 1, step + 1 == training.steps, list[str]()
+            micro_batches = upcoming.result()
+            before, totals = totals, Totals(micro_batches, bool(interruption.number), runtime)
+            stops = (totals if ends or runtime.device.type == "cpu" else before).told().asked
+            saves = stops or (done % training.save_every == 0 and not ends)
+            looks = watch is not None and (ends or done % training.watch_every == 0)
+            if ends or saves or looks or done % training.log_every == 0:  # nothing unseen is saved
+                figures = window.figures(runtime)
+                if breakdown := health.examine(done - len(figures.norms) + 1, figures):
+                    refuse(breakdown, batches, kept, scaler.is_enabled(), runtime.first)
+                speed = window.speed(training.operations, training.rate)
+                values = means_by_name(terms, figures.means)
+                values |= {"gradient_norm": float(figures.norms[-1]), "lr": optimizer.param_groups[0]["lr"]}
+                values |= watch(done) if watch is not None and looks else {}
+                runtime.share(partial(log.write, done, values | speed))
+                last, notes, window = last | values, told(values | speed), Window()
+            if saves:
+                runtime.share(partial(save_checkpoint, kept, state, done, training.keep_last))
+            advance(1, *notes)
+            if stops:
+                message = f"stopped after step {done:,}, which is saved; repeat the command to go on"
+                raise Interrupted(message, interruption.number or signal.SIGTERM)
     return last
 
 
+class Told(NamedTuple):
+    tokens: int  # of the global batch
+    asked: bool  # whether any process was asked to stop before it
+
+
+class Totals:
+    """Of a global batch, by one small sum over all processes; `counts` are the items of each loss term [terms].
+
+    On a GPU the rest comes to the host behind the step before. Once the step's own work is queued, it can be read
+    without leaving the GPU idle.
+    """
+
+    def __init__(self, micro_batches: Sequence[Batch], asked: bool, runtime: Runtime):
+        counts = torch.stack([batch.counts for batch in micro_batches]).sum(0)
+        more = torch.tensor([sum(batch.tokens for batch in micro_batches), asked], dtype=counts.dtype)
+        totals = runtime.sum(torch.cat([counts, more]).to(runtime.device))
+        self.counts = totals[:-2]
+        self._more = totals[-2:].to("cpu", non_blocking=True)
+        self._arrived = torch.cuda.Event() if totals.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._arrived is not None:
+            self._arrived.record()
+
+    def told(self) -> Told:
+        """Waits for the way to the host, and for nothing that was queued later."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        tokens, asked = self._more.tolist()
+        return Told(int(tokens), bool(asked))
+
+
 def accumulate(
-    module: nn.Module, micro_batches: list[Any], scaler: torch.amp.GradScaler, runtime: Runtime, key: list[int]
-) -> tuple[Tensor, Tensor]:
-    """Gradients of one global batch; local loss sums and global counts [terms].
+    module: nn.Module,
+    micro_batches: Sequence[Any],
+    counts: Tensor,
+    scaler: torch.amp.GradScaler,
+    runtime: Runtime,
+    key: Sequence[int],
+) -> Tensor:
+    """Gradients of one global batch, whose items of each loss term are given; local loss sums [terms].
 
     DDP averages gradients over W ranks, so each back-propagates W * local sum / global count.
     """
-    counts = runtime.sum(torch.stack([batch.counts for batch in micro_batches]).sum(0).to(runtime.device))
+    weights = runtime.world / counts.clamp(min=1)
     sums = torch.zeros_like(counts)
     for number, batch in enumerate(micro_batches):
         torch.manual_seed(dropout_seed(*key, runtime.rank, number))
@@ -123,10 +190,9 @@ def accumulate(
         with module.no_sync() if unsynced else nullcontext():  # type: ignore[operator]
             with runtime.autocast():
                 local = module(batch.to(runtime.device))
-            loss = (local * (runtime.world / counts.clamp(min=1)).to(local.dtype)).sum()
-            scaler.scale(loss).backward()
+            scaler.scale((local * weights.to(local.dtype)).sum()).backward()
         sums += local.detach()
-    return sums, counts
+    return sums
 
 
 def dropout_seed(*key: int) -> int:
@@ -134,34 +200,13 @@ def dropout_seed(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
-def logged(objective: nn.Module, sums: Tensor, counts: Tensor) -> dict[str, float]:
-    """The means of the loss terms, in nats."""
-    means = (sums / counts.clamp(min=1)).tolist()
-    values = dict(zip(objective.terms, means, strict=True))  # type: ignore[arg-type]
-    perplexity = {"decoder_perplexity": float(np.exp(values["decoder"]))} if values.get("decoder") else {}
-    return {"loss": sum(means)} | values | perplexity
-
-
-def refuse_divergence(values: dict[str, float], step: int, folder: Path, scaled: bool) -> None:
-    """Raises SeedError when training broke down; under a loss scaler, a step of infinite gradient is only skipped."""
-    loss, norm = values["loss"], values["gradient_norm"]
-    if not np.isfinite(loss) or not (scaled or np.isfinite(norm)):
-        raise SeedError(
-            f"{folder}: the loss became {loss} by step {step}; lower --lr or raise --warmup "
-            f"in another --out (the gradient's norm is {norm:.3g}). The last checkpoint is kept"
-        )
-
-
-class Log:
-    """log.jsonl: a record every few steps. A resumed run drops what its checkpoint doesn't know of."""
-
-    def __init__(self, path: Path, start: int):
-        self.path = path
-        if path.is_file():
-            lines = path.read_text().splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= start]
-            write_text(path, "".join(f"{line}\n" for line in kept))
-
-    def write(self, record: dict[str, float]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps({k: v if np.isfinite(v) else None for k, v in record.items()}) + "\n")
+def pinned(batch: Any, device: torch.device) -> Any:
+    """A batch, or several, with all tensors in pinned memory: their copies to the GPU need not be waited for."""
+    torch.cuda.set_device(device)  # of this thread, or its memory would be that of the first GPU
+    if batch is None:
+        return None
+    if isinstance(batch, Tensor):
+        return batch.pin_memory()
+    if isinstance(batch, list):
+        return [pinned(part, device) for part in batch]
+    return type(batch)(*(pinned(part, device) for part in batch))

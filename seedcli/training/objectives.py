@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seedcli.base.runtime import gather_rows
 from seedcli.data.batches import PretrainingBatch, Sequences
+from seedcli.models.dropout import quicken
 from seedcli.models.encoder import Encoder
 from seedcli.models.seed import SeedModel
 from seedcli.training.losses import in_batch_nll, linear_cross_entropy
@@ -20,19 +20,31 @@ class PretrainingObjective(nn.Module):
 
     def __init__(self, model: SeedModel):
         super().__init__()
+        quicken(model)
         self.model = model
 
     def forward(self, batch: PretrainingBatch) -> Tensor:
         """Summed losses in nats [2]: of the masked words, and of the decoder's."""
-        tokens, attention = batch.original
-        logits, h0 = self.model.encode(batch.masked, attention, batch.chosen)
-        masked = F.cross_entropy(logits.float(), tokens[batch.chosen], reduction="sum")
-        if self.model.decoder is None:
-            return torch.stack([masked, torch.zeros_like(masked)])
-        states = self.model.decode(tokens[:, :-1], h0)
-        real = attention[:, 1:]
-        decoded = linear_cross_entropy(states[real], self.model.embedding, tokens[:, 1:][real])
+        masked, h0 = masked_word_loss(self.model, batch)
+        decoded = torch.zeros_like(masked) if self.model.decoder is None else decoder_loss(self.model, batch, h0)
         return torch.stack([masked, decoded])
+
+
+def masked_word_loss(model: SeedModel, batch: PretrainingBatch) -> tuple[Tensor, Tensor]:
+    """The loss of the masked words, summed, and h0 [B, D]."""
+    tokens, attention = batch.original
+    states, h0 = model.encode(batch.masked, None if batch.real is None else attention, batch.chosen)
+    weight, bias = model.projection.weight, model.projection.bias
+    return linear_cross_entropy(states, weight, tokens.flatten()[batch.chosen], bias), h0
+
+
+def decoder_loss(model: SeedModel, batch: PretrainingBatch, h0: Tensor) -> Tensor:
+    """The decoder's loss over the text as written, summed, when it is told h0 [B, D]."""
+    tokens = batch.original.tokens
+    states, words = model.decode(tokens[:, :-1], h0).flatten(0, 1), tokens[:, 1:].flatten()
+    if batch.real is not None:
+        states, words = states[batch.real], words[batch.real]
+    return linear_cross_entropy(states, model.embedding, words)
 
 
 class ContrastiveBatch(NamedTuple):
@@ -64,6 +76,7 @@ class ContrastiveObjective(nn.Module):
 
     def __init__(self, encoder: Encoder, temperature: float):
         super().__init__()
+        quicken(encoder)
         self.encoder = encoder
         self.temperature = temperature
 

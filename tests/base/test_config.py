@@ -28,6 +28,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "index": {"out": "o", "vectors": "v"},
     "search": {"out": "o", "index": ["a", "b"], "queries": "q"},
     "evaluate": {"out": "o", "runs": ["x=a", "y=b"], "qrels": "q"},
+    "inspect": {"out": "o", "model": ["m", "n=o"], "texts": ["a.txt", "b c.txt"]},
+    "convert": {"out": "o", "source": "m.pt"},
 }
 
 
@@ -143,11 +145,11 @@ def test_null_takes_back_what_a_recipe_says():
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_what_is_missing_is_named_as_a_flag_and_as_a_key(verb):
+def test_what_is_missing_is_named_as_it_is_typed_and_as_a_key(verb):
     with pytest.raises(ConfigError) as error:
         resolve(VERBS[verb], {}, {}, "r.yaml")
-    first = next(o for o in options(VERBS[verb]) if o.key in ("out", "index") and (verb, o.key) != ("search", "out"))
-    assert str(error.value).startswith(f"{first.flag} is missing (in a recipe: {first.key}): ")
+    first = {"search": "--index", "convert": "SOURCE"}.get(verb, "--out")
+    assert str(error.value).startswith(f"{first} is missing (in a recipe: {first.strip('-').lower()}): ")
 
 
 def test_a_required_option_that_a_recipe_leaves_empty_is_missing_not_wrong():
@@ -202,7 +204,9 @@ def other(option: Any) -> Any:
         return str(not option.default).lower()
     kind = str(option.hint)
     if "Literal" in kind and "none" not in kind:
-        words = [word for word in ("cuda", "bf16", "bm25", "tiny", "mean", "cosine", "stop") if f"'{word}'" in kind]
+        words = [
+            word for word in ("cuda", "bf16", "bm25", "tiny", "mean", "cosine", "stop", "onnx") if f"'{word}'" in kind
+        ]
         return words[0]
     if "float" in kind:
         return "0.25"

@@ -98,16 +98,20 @@ def test_the_plan_knows_inputs_by_content_not_by_path():
 
 
 def test_these_options_alone_leave_a_result_as_it_is():
-    aside = {"out", "machine.device", "machine.threads", "saving.log_every", "saving.save_every", "heap", "problems"}
+    aside = {"out", "machine.device", "machine.threads", "heap", "problems", "watch.watch_every"}
+    aside |= {f"saving.{key}" for key in ("log_every", "save_every", "keep_last", "tensorboard")}
     contents = {
-        "pretrain": {"text", "model.init", "words.tokenizer"},
+        "pretrain": {"text", "model.init", "words.tokenizer", "watch.held_out"},
         "finetune": {"model", "data", "negatives.negatives"},
         "encode": {"model", "corpus", "queries"},
         "index": {"vectors", "corpus"},
         "search": {"index", "queries"},
         "evaluate": {"runs", "qrels"},
+        "inspect": {"model", "texts"},
+        "convert": {"source", "vocabulary"},
     }
-    needed = {"text": ["t"], "index": ["i"], "runs": ["r"]} | dict.fromkeys(("out", "model", "data", "qrels"), "x")
+    needed = {"text": ["t"], "index": ["i"], "runs": ["r"]}
+    needed |= dict.fromkeys(("out", "model", "data", "qrels", "texts", "source"), "x")
     for verb, config in VERBS.items():
         keys = {option.key for option in options(config)}
         given = {key: value for key, value in needed.items() if key in keys}

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from seedcli.data.batches import PretrainingBatches, global_batch, padded, permuted
 from seedcli.data.masking import Masking, mask_tokens
@@ -64,10 +65,17 @@ def sequences(micro: int, step: int, world: int, size: int = 12) -> list[list[tu
     for rank in range(world):
         for batch in batches(step, rank, world):
             assert len(batch.masked) <= micro
-            assert batch.counts.tolist() == [batch.chosen.sum(), batch.original.attention[:, 1:].sum()]
-            assert not batch.chosen[~batch.original.attention].any()
+            later = batch.original.attention[:, 1:]
+            assert batch.counts.tolist() == [len(batch.chosen), later.sum()]
+            if batch.real is None:
+                assert later.all()
+            else:
+                assert torch.equal(later.flatten().nonzero().squeeze(1), batch.real)
+            hidden = torch.zeros(batch.masked.shape, dtype=torch.bool)
+            hidden.flatten()[batch.chosen] = True
+            assert not hidden[~batch.original.attention].any()
             assert not batch.masked[~batch.original.attention].any()
-            columns = zip(batch.original.tokens, batch.masked, batch.chosen, batch.original.attention, strict=True)
+            columns = zip(batch.original.tokens, batch.masked, hidden, batch.original.attention, strict=True)
             for tokens, masked, chosen, real in columns:
                 found.append(list(zip(*(part[real].tolist() for part in (tokens, masked, chosen)), strict=True)))
     return sorted(found)

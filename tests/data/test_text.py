@@ -13,7 +13,7 @@ from seedcli.data.text import read_documents, text_files
 
 
 def documents(*sources: Path, field: str = "text") -> list[list[str]]:
-    return list(read_documents(sources, field))
+    return [list(document) for document in read_documents(sources, field)]
 
 
 def test_blank_lines_part_the_documents_of_a_text_file(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_settings_are_read_from_whatever_a_folder_has(
         ({"model.json": "{"}, r"model\.json:1: not JSON"),
         ({"modules.json": modules(("../other", "Pooling"))}, r"modules\.json: the path '\.\./other' lies outside"),
         ({"modules.json": modules(("/etc", "Pooling"))}, r"modules\.json: the path '/etc' lies outside"),
-        ({"modules.json": modules(("2_Dense", "Dense"))}, r"modules\.json: the module Dense is not one that seed"),
+        ({"modules.json": modules(("2_CNN", "CNN"))}, r"modules\.json: the module CNN is not one that seed"),
         ({"modules.json": FULL, "1_Pooling/config.json": '{"pooling_mode": "max"}'}, r"config\.json: pools by max"),
         (
             {"modules.json": FULL, "1_Pooling/config.json": json.dumps(OLD | {"pooling_mode_cls_token": True})},

@@ -62,8 +62,10 @@ def batch(lengths: tuple[int, ...] = (12, 12, 12)) -> PretrainingBatch:
     tokens = torch.randint(5, 97, attention.shape) * attention
     chosen = attention & ((attention.cumsum(1) + attention.cumsum(0)) % 3 == 1)
     masked = torch.where(chosen, 4, tokens)
-    counts = torch.tensor([int(chosen.sum()), int(attention[:, 1:].sum())], dtype=torch.float64)
-    return PretrainingBatch(Sequences(tokens, attention), masked, chosen, counts)
+    places = [part.flatten().nonzero().squeeze(1) for part in (chosen, attention[:, 1:])]
+    real = None if attention.all() else places[1]
+    counts = torch.tensor([len(part) for part in places], dtype=torch.float64)
+    return PretrainingBatch(Sequences(tokens, attention), masked, places[0], real, counts)
 
 
 def allowed(n: int, window: int) -> list[list[bool]]:
@@ -175,7 +177,7 @@ def test_the_decoder_learns_of_the_encoder_through_h0_alone() -> None:
 
 def test_other_words_for_the_encoder_change_every_logit_of_the_decoder() -> None:
     model = SeedModel(bert(), decoder(1, 2)).eval()
-    original, masked, chosen, _ = batch()
+    original, masked, chosen, _, _ = batch()
     words = original.tokens[:, :-1]
     _, h0 = model.encode(masked, original.attention, chosen)
     _, other = model.encode(original.tokens, original.attention, chosen)
@@ -209,7 +211,9 @@ def test_the_losses_and_the_gradient_of_all_four_uses_are_those_of_plain_code() 
 
     copies = [model.embedding.detach().clone().requires_grad_() for _ in range(4)]
     into_encoder, onto_words, into_decoder, onto_next = copies
-    (tokens, attention), masked, chosen, _ = texts
+    (tokens, attention), masked, places, _, _ = texts
+    chosen = (masked != tokens).tolist()
+    assert len(places) == sum(map(sum, chosen))
     hidden = model.encoder.bert(inputs_embeds=into_encoder[masked], attention_mask=attention).last_hidden_state
     head = model.encoder.cls.predictions
     logits = head.transform(hidden) @ onto_words.T + head.bias  # [B, n, V]
@@ -218,7 +222,7 @@ def test_the_losses_and_the_gradient_of_all_four_uses_are_those_of_plain_code() 
     mlm = decoded = torch.zeros(())
     for row, length in enumerate(attention.sum(1).tolist()):
         for place in range(length):
-            if chosen[row, place]:
+            if chosen[row][place]:
                 mlm = mlm - logits[row, place].log_softmax(-1)[tokens[row, place]]
         for place in range(1, length):
             decoded = decoded - following[row, place - 1].log_softmax(-1)[tokens[row, place]]
@@ -232,25 +236,29 @@ def test_the_losses_and_the_gradient_of_all_four_uses_are_those_of_plain_code() 
 def test_the_head_at_chosen_places_is_the_head_everywhere(family: str) -> None:
     torch.manual_seed(0)
     encoder = AutoModelForMaskedLM.from_config(FAMILIES[family]).train()
-    (tokens, attention), masked, chosen, _ = batch((12, 9, 5))
+    (tokens, attention), masked, chosen, _, _ = batch((12, 9, 5))
     pad = int(FAMILIES[family].pad_token_id)
     tokens, masked = tokens.masked_fill(~attention, pad), masked.masked_fill(~attention, pad)
     output = encoder(input_ids=masked, attention_mask=attention, output_hidden_states=True)
     plain = {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
-    expected = torch.autograd.grad(F.cross_entropy(output.logits[chosen], tokens[chosen]), list(plain.values()))
-    logits, h0 = SeedModel(encoder, None).encode(masked, attention, chosen)
-    torch.testing.assert_close(logits, output.logits[chosen], rtol=0, atol=1e-6)
+    words, at_places = tokens.flatten()[chosen], output.logits.flatten(0, 1)[chosen]
+    expected = torch.autograd.grad(F.cross_entropy(at_places, words), list(plain.values()))
+    model = SeedModel(encoder, None)
+    states, h0 = model.encode(masked, attention, chosen)
+    logits = F.linear(states, model.projection.weight, model.projection.bias)
+    torch.testing.assert_close(logits, at_places, rtol=0, atol=1e-6)
     torch.testing.assert_close(h0, encoder.base_model(input_ids=masked, attention_mask=attention)[0][:, 0])
-    found = torch.autograd.grad(F.cross_entropy(logits, tokens[chosen]), list(plain.values()))
+    found = torch.autograd.grad(F.cross_entropy(logits, words), list(plain.values()))
     for name, gradient, other in zip(plain, found, expected, strict=True):  # and none is left without: DDP would wait
         torch.testing.assert_close(gradient, other, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
     assert not encoder.base_model._forward_hooks
+    assert encoder(input_ids=masked, attention_mask=attention).logits.shape[-1] == 97  # the projection is back
 
 
 def test_a_batch_without_a_masked_word_is_no_mistake() -> None:
     model = SeedModel(bert(), decoder(1, 2))
     texts = batch()
-    losses = PretrainingObjective(model)(texts._replace(chosen=torch.zeros_like(texts.chosen)))
+    losses = PretrainingObjective(model)(texts._replace(chosen=texts.chosen[:0]))
     losses.sum().backward()
     assert losses[0] == 0
     assert all(parameter.grad is not None for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a stage, then the same command: the bytes of a run that nothing interrupted."""
+"""kill -9 or SIGTERM in the middle of a stage, then the same command: the bytes of a run that nothing interrupted."""
 
 import json
 import signal
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors import safe_open
 
 from seedcli.base.manifest import read_manifest
+from seedcli.training.checkpoint import checkpoints
+from seedcli.training.log import NEVER_THE_SAME
 
 pytestmark = pytest.mark.slow
 SEED = Path(sys.executable).with_name("seed")
@@ -23,11 +24,15 @@ def command(verb: str, options: dict[str, Any]) -> list[str]:
     return [str(SEED), verb, *(part for key, value in options.items() for part in ("--set", f"{key}={value}"))]
 
 
+def wait_for(sign: str, folder: Path, process: subprocess.Popen[Any]) -> None:
+    while not any(folder.glob(sign)) and process.poll() is None:
+        time.sleep(0.001)
+
+
 def killed(verb: str, options: dict[str, Any], sign: str) -> bool:
-    """Start a command and kill it as soon as `sign` is in its folder; False when it ended before that."""
+    """Start a command and kill it as soon as a file like `sign` is in its folder; False when it ended before that."""
     with subprocess.Popen(command(verb, options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        while not (options["out"] / sign).exists() and process.poll() is None:
-            time.sleep(0.001)
+        wait_for(sign, options["out"], process)
         process.kill()
         _, errors = process.communicate()
     assert process.returncode in {0, -signal.SIGKILL}, errors.decode()
@@ -48,7 +53,7 @@ def interrupted(
 
 def losses(folder: Path) -> list[dict[str, float]]:
     records = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-    return [{key: value for key, value in record.items() if key != "steps_per_second"} for record in records]
+    return [{k: v for k, v in record.items() if k == "step" or k not in NEVER_THE_SAME} for record in records]
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
@@ -59,9 +64,10 @@ def test_killed_training_goes_on_to_the_same_bytes(verb, chain, tmp_path, perfor
     else:
         negatives = chain.retriever / "bm25.trec"
         options |= {"model": chain.encoder, "data": chain.beir, "negatives.negatives": negatives}
-    given = interrupted(verb, options, "checkpoint.safetensors", lambda attempt: {"optimize.steps": 20 * 2**attempt})
-    with safe_open(given["out"] / "checkpoint.safetensors", framework="np") as file:
-        assert 0 < json.loads(file.metadata()["training"])["step"] < given["optimize.steps"]
+    sign = "checkpoints/*.safetensors"
+    given = interrupted(verb, options, sign, lambda attempt: {"optimize.steps": 20 * 2**attempt})
+    ((step, _),) = checkpoints(given["out"] / "checkpoints")
+    assert 0 < step < given["optimize.steps"]
     if verb == "pretrain":
         done = subprocess.run(command(verb, given), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -73,6 +79,26 @@ def test_killed_training_goes_on_to_the_same_bytes(verb, chain, tmp_path, perfor
     assert sorted(path.name for path in given["out"].iterdir()) == sorted(
         path.name for path in (tmp_path / "whole").iterdir()
     )
+
+
+def test_sigterm_saves_the_step_under_way_and_the_command_goes_on_to_the_same_bytes(chain, tmp_path, perform):
+    options: dict[str, Any] = {"text": chain.beir, "words.tokenizer": chain.encoder, "words.length": 32}
+    options |= {"model.size": "tiny", "machine.threads": 1, **TRAINING, "optimize.steps": 60, "saving.save_every": 59}
+    out = tmp_path / "stopped"
+    with subprocess.Popen(command("pretrain", {**options, "out": out}), stderr=subprocess.PIPE, text=True) as process:
+        wait_for("log.jsonl", out, process)
+        process.terminate()
+        _, told = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    ((step, _),) = checkpoints(out / "checkpoints")
+    assert 2 <= step < 59
+    assert told.splitlines()[-1] == f"stopped after step {step}, which is saved; repeat the command to go on"
+    assert not {"Traceback", "error", "interrupted"} & set(told.split())
+    for folder in (out, tmp_path / "whole"):
+        perform("pretrain", **{**options, "out": folder})
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert losses(out)[-1]["step"] == 60
+    assert not (out / "checkpoints").exists()
 
 
 def test_killed_encoding_goes_on_to_the_same_bytes(chain, tmp_path, perform, listing):

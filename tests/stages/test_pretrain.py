@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -26,10 +27,16 @@ from seedcli.base.manifest import identify
 from seedcli.base.progress import Silent
 from seedcli.base.runtime import Runtime
 from seedcli.configs.pretrain import PretrainConfig
+from seedcli.data.batches import PretrainingBatches
+from seedcli.data.masking import Masking
 from seedcli.data.sources import open_collection
 from seedcli.data.tokenizer import open_tokenizer
+from seedcli.models.kept import open_decoder, shape_of
 from seedcli.stages.pretrain import shape
+from seedcli.stages.pretraining_text import blocks_of, held_out_blocks, texts_of
 from seedcli.stages.stage import Stage
+from seedcli.stages.stage import perform as staged
+from seedcli.training.checkpoint import CHECKPOINTS
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 FEW = {"words.length": 32, "optimize.batch_size": 4, "optimize.micro_batch": 4, "optimize.warmup": 1}
@@ -91,7 +98,7 @@ def test_a_trained_tokenizer_and_model_open_as_any_other(chain):
     losses = [record["loss"] for record in log(chain.encoder)]
     assert losses == sorted(losses, reverse=True)
     assert losses[0] < 2 * 6  # two losses over 300 words, each ln 300 = 5.7 at first
-    assert not (chain.encoder / "checkpoint.safetensors").exists()
+    assert not (chain.encoder / CHECKPOINTS).exists()
 
 
 def test_without_steps_the_weights_are_those_that_training_begins_from(chain, tmp_path, perform):
@@ -223,7 +230,9 @@ def test_bfloat16_trains_on_a_cpu(chain, tmp_path, perform):
 
 
 def test_a_loss_that_is_no_number_ends_the_training(chain, tmp_path, perform):
-    with pytest.raises(SeedError, match=r"the loss became (nan|inf) by step \d+; lower --lr or raise --warmup"):
+    with pytest.raises(
+        SeedError, match=r"at step \d+ the loss .* became (nan|inf)(.|\n)* lower --lr or raise --warmup"
+    ):
         pretrain(perform, tmp_path / "out", chain.beir, steps=9, **{"model.init": chain.encoder, "optimize.lr": 1e30})
 
 
@@ -234,3 +243,142 @@ def test_what_is_to_come_counts_the_entries_of_the_tokenizer_at_hand(chain, tmp_
     for given, entries in ((str(chain.encoder), open_tokenizer(chain.encoder, True).size), ("train", 32768)):
         config = resolve(PretrainConfig, {}, {**flags, "words.tokenizer": given}, "a test")
         assert shape(config, stage) == (5, 128, entries, (entries + 32) * 128 + 5 * 12 * 128**2)
+
+
+class Told(Silent):
+    """What a stage says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def told(out: Path, text: Path, steps: int, **options: Any) -> list[str]:
+    """The same as `pretrain`, and what it says."""
+    given = {"out": out, "text": [str(text)], "optimize.steps": steps, "machine.threads": 1, **FEW, **options}
+    progress = Told()
+    flags = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
+    staged("pretrain", resolve(PretrainConfig, {}, flags, "a test"), progress)
+    return progress.lines
+
+
+@pytest.fixture
+def lines(texts, tmp_path) -> list[Path]:
+    """Two files, each line two passages long: paragraphs that can be halved."""
+    pairs = [f"{first} {second}" for first, second in zip(texts[::2], texts[1::2], strict=True)]
+    paths = [tmp_path / "train.txt", tmp_path / "dev.txt"]
+    for path, part in zip(paths, (pairs[:18], pairs[18:]), strict=True):
+        path.write_text("".join(f"{line}\n" for line in part))
+    return paths
+
+
+WATCHED = {
+    "held_out_mlm", "held_out_decoder", "held_out_perplexity", "held_out_decoder_other", "h0_worth", "probe_mrr"
+}  # fmt: skip
+
+
+def test_a_held_out_text_is_watched_and_changes_nothing(chain, lines, tmp_path):
+    given = {"model.size": "tiny", "words.tokenizer": chain.encoder, "words.length": 80, "words.pack": False}
+    watch = {"watch.held_out": lines[1], "watch.watch_every": 2}
+    told(tmp_path / "plain", lines[0], 5, **given)
+    said = told(tmp_path / "watched", lines[0], 5, **given, **watch)
+    assert equal(tmp_path / "plain", tmp_path / "watched")
+    looks = {record["step"]: record for record in log(tmp_path / "watched") if "held_out_mlm" in record}
+    assert list(looks) == [0, 2, 4, 5]
+    assert all(look.keys() >= WATCHED for look in looks.values())
+    assert not any(record.keys() & WATCHED for record in log(tmp_path / "plain"))
+    assert looks[0]["held_out_mlm"] == pytest.approx(np.log(300), rel=0.1)  # of random weights over 300 words
+    (fourth,) = [line for line in said if line.startswith("step 4: ")]
+    assert f"held-out mlm {looks[4]['held_out_mlm']:.2f}, decoder {looks[4]['held_out_decoder']:.2f} (another" in fourth
+    about = "12 blocks that are not trained on; 12 paragraphs whose halves are to find each other"
+    assert f"watched every 2 steps: {about}" in said
+
+
+def test_a_share_of_the_blocks_is_set_aside_whatever_the_seed_and_never_drawn(chain, tmp_path):
+    def parts(seed: int) -> list[Any]:
+        flags = {"text": [str(chain.beir)], "words.tokenizer": str(chain.encoder), "words.length": 32}
+        flags |= {"watch.held_out_share": 0.2, "optimize.seed": seed, "out": str(tmp_path)}
+        config = resolve(PretrainConfig, {}, flags, "a test")
+        inputs = {"text.0": identify(chain.beir), "tokenizer": identify(chain.encoder)}
+        stage, tokenizer = Stage(tmp_path, inputs, Runtime(), Silent()), open_tokenizer(chain.encoder, True)
+        made = blocks_of(config, stage, tokenizer, texts_of(stage))
+        return [made, *held_out_blocks(config, stage, tokenizer, made, most=7)]
+
+    made, trained, watched = parts(0)
+    assert len(watched) == 7
+    assert len(trained) == len(made) - round(0.2 * len(made))
+    masking = Masking(mask=4, special=np.arange(5), vocabulary=300, share=1e-9)
+    batches = PretrainingBatches(trained, masking, 0, 10, 10, seed=0)
+    texts = [{tuple(block.tolist()) for block in part} for part in (made, watched)]
+    steps = 2 * len(made) // 10
+    rows = [batch.original for step in range(steps) for batch in batches(step, 0, 1)]
+    drawn = {tuple(row[real].tolist()) for part in rows for row, real in zip(*part, strict=True)}
+    assert texts[1] < texts[0]
+    assert drawn < texts[0]
+    assert not drawn & texts[1]
+    _, _, again = parts(1)
+    assert [block.tolist() for block in again] == [block.tolist() for block in watched]
+
+
+def test_a_share_is_watched_while_the_rest_is_trained_on(chain, lines, tmp_path):
+    given = {"model.size": "tiny", "words.tokenizer": chain.encoder, "words.length": 80, "words.pack": False}
+    said = told(tmp_path / "out", lines[0], 2, **given, **{"watch.held_out_share": 0.5, "model.decoder": "none"})
+    assert any(line.startswith("watched every 1,000 steps: 9 blocks that are not trained on; 9 para") for line in said)
+    assert [record.keys() & WATCHED for record in log(tmp_path / "out")] == [{"held_out_mlm", "probe_mrr"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"watch.held_out": "dev.txt", "watch.held_out_share": 0.1}, "^give either --held-out or --held-out-share$"),
+        ({"watch.held_out_share": 0.001}, "--held-out-share 0.001: of .* blocks that leaves none to watch$"),
+        ({"watch.held_out_share": 0.999}, "--held-out-share 0.999: of .* blocks that leaves none to train on$"),
+        ({"watch.held_out": "train.txt"}, "train.txt is in --text too, so it would be trained on$"),
+        ({"watch.held_out": "."}, "train.txt is in --text too, so it would be trained on$"),
+        ({"model.keep_decoder": True, "model.decoder": "none"}, "^--keep-decoder: with --decoder none there is none"),
+        ({"words.vocabulary": 500}, "^--vocabulary 500 is for --tokenizer train$"),
+    ],
+)
+def test_what_can_not_be_done_is_told(chain, lines, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    given = {"model.size": "tiny", "words.tokenizer": chain.encoder}
+    with pytest.raises(ConfigError, match=message):
+        told(tmp_path / "out", lines[0], 1, **given, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_size_is_for_a_new_model(chain, tmp_path, perform):
+    with pytest.raises(ConfigError, match=r"^--size tiny is for a new model; that of --init has its own$"):
+        pretrain(perform, tmp_path / "out", chain.beir, **{"model.init": chain.encoder, "model.size": "tiny"})
+
+
+def test_a_file_of_the_collection_that_is_trained_on_is_not_held_out(chain, tmp_path, perform):
+    given = {"model.size": "tiny", "words.tokenizer": chain.encoder, "watch.held_out": chain.beir / "corpus.jsonl"}
+    with pytest.raises(ConfigError, match=r"corpus.jsonl is in --text too"):
+        pretrain(perform, tmp_path / "out", chain.beir, **given)
+
+
+def test_a_kept_decoder_goes_on_with_its_encoder(chain, tmp_path):
+    kept, keeps = tmp_path / "kept", {"model.keep_decoder": True}
+    given = {"model.size": "tiny", "words.tokenizer": chain.encoder, "model.window": 3}
+    told(kept, chain.beir, 2, **given, **keeps)
+    manifest = json.loads((kept / "manifest.json").read_text())
+    assert {"decoder/config.json", "decoder/model.safetensors"} <= manifest["outputs"].keys()
+    told(tmp_path / "plain", chain.beir, 2, **given)
+    assert not (tmp_path / "plain" / "decoder").exists()
+    assert equal(kept, tmp_path / "plain")
+
+    onward = {"model.init": kept, **keeps}
+    said = told(tmp_path / "same", chain.beir, 0, **onward, **{"model.window": 3, "model.dropout": 0.0})
+    assert f"{kept} brings its decoder, which goes on too" in said
+    assert equal(kept / "decoder", tmp_path / "same" / "decoder")
+    assert shape_of(open_decoder(tmp_path / "same", 128)).dropout == 0
+    told(tmp_path / "shorter", chain.beir, 0, **onward, **{"model.window": 3, "words.length": 16})
+    assert equal(kept / "decoder", tmp_path / "shorter" / "decoder")
+
+    said = told(tmp_path / "other", chain.beir, 0, **onward)
+    assert f"{kept} brings a decoder of 3 layers, window 3 and 32 positions: another one begins anew" in said
+    assert shape_of(open_decoder(tmp_path / "other", 128)).window == 2
+    assert not equal(kept / "decoder", tmp_path / "other" / "decoder")

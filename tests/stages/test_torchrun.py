@@ -1,32 +1,35 @@
-"""Two processes under torchrun leave what one leaves."""
+"""Two processes under torchrun leave what one leaves, whether they are stopped on their way or not."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from seedcli.training.checkpoint import checkpoints
+
 pytestmark = pytest.mark.slow
 SEED = Path(sys.executable).with_name("seed")
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SEED)]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def torchrun(*arguments: Any, fails: bool = False) -> str:
     """Run a command in two processes; what it tells."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launcher, str(SEED), *map(str, arguments)],
-        capture_output=True, text=True, check=False, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    command = [*LAUNCHER, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=ENVIRONMENT)
     assert (done.returncode != 0) == fails, done.stderr
     return done.stderr
 
 
 def assert_like(folders: tuple[Path, Path], keys: tuple[str, ...]) -> None:
-    """Two logs of four steps tell the same."""
-    logs = [[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for folder in folders]
+    """Two logs tell the same of the first four steps."""
+    logs = [[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()[:4]] for folder in folders]
     assert [record["step"] for record in logs[1]] == [1, 2, 3, 4]
     for one, two in zip(*logs, strict=True):
         for key in (*keys, "gradient_norm", "lr"):
@@ -45,17 +48,57 @@ def test_two_processes_encode_the_same_shards(chain, tmp_path, perform, listing)
     assert listing(tmp_path / "two").keys() == listing(tmp_path / "one").keys()
 
 
-def test_two_processes_pretrain_like_one(chain, tmp_path, perform):
-    options = {
-        "words.tokenizer": chain.encoder, "words.length": 32, "model.size": "tiny", "model.dropout": 0,
-        "optimize.steps": 4, "optimize.batch_size": 9, "optimize.micro_batch": 2, "optimize.warmup": 1,
-        "optimize.lr": 1e-3, "saving.log_every": 1,
-    }  # fmt: skip
+PRETRAINING = {
+    "words.length": 32, "model.size": "tiny", "model.dropout": 0, "optimize.steps": 40, "optimize.batch_size": 9,
+    "optimize.micro_batch": 2, "optimize.warmup": 1, "optimize.lr": 1e-3, "saving.log_every": 1,
+}  # fmt: skip
+
+
+def pretraining(chain: Any, out: Path) -> list[Any]:
+    options = {**PRETRAINING, "words.tokenizer": chain.encoder}
     assigned = [part for key, value in options.items() for part in ("--set", f"{key}={value}")]
-    torchrun("pretrain", "--text", chain.beir, "--threads", 1, "--out", tmp_path / "two", *assigned)
-    perform("pretrain", out=tmp_path / "one", text=[str(chain.beir)], **options)
-    assert_like((tmp_path / "one", tmp_path / "two"), ("loss", "mlm", "decoder"))
-    assert not (tmp_path / "two" / "checkpoint.safetensors").exists()
+    return ["pretrain", "--text", chain.beir, "--threads", 1, "--out", out, *assigned]
+
+
+@pytest.fixture(scope="module")
+def pretrained(chain, tmp_path_factory):
+    """What two processes leave that nothing stops."""
+    out = tmp_path_factory.mktemp("torchrun") / "two"
+    torchrun(*pretraining(chain, out))
+    return out
+
+
+def test_two_processes_pretrain_like_one(chain, pretrained, tmp_path, perform):
+    perform(
+        "pretrain", out=tmp_path / "one", text=[str(chain.beir)], **PRETRAINING, **{"words.tokenizer": chain.encoder}
+    )
+    assert_like((tmp_path / "one", pretrained), ("loss", "mlm", "decoder"))
+    assert not (pretrained / "checkpoints").exists()
+
+
+def as_in_a_terminal() -> None:
+    """What starts in the background may be told to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_stopped_processes_save_the_same_step_and_go_on_to_the_same_bytes(chain, pretrained, tmp_path):
+    """torchrun hands Ctrl-C on to both, one after the other."""
+    out = tmp_path / "stopped"
+    command = [*LAUNCHER, *map(str, pretraining(chain, out))]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, preexec_fn=as_in_a_terminal
+    ) as process:
+        while not (out / "log.jsonl").exists() and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=120)
+    ((step, _),) = checkpoints(out / "checkpoints")
+    assert 1 <= step < 40
+    assert told.count(f"stopped after step {step}, which is saved; repeat the command to go on") == 1
+    assert "Connection closed" not in told
+    torchrun(*pretraining(chain, out))
+    assert (out / "model.safetensors").read_bytes() == (pretrained / "model.safetensors").read_bytes()
+    assert (out / "log.jsonl").read_text().count("\n") == 40
 
 
 def test_two_processes_fine_tune_like_one(chain, tmp_path, perform):

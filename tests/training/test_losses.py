@@ -28,12 +28,18 @@ def parts(tokens: int = 37) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("chunk", [1, 53, 53 * 5, 53 * 37, 1 << 24])
 def test_the_chunked_cross_entropy_is_the_plain_one(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "CHUNK", chunk)
+    monkeypatch.setitem(losses.CHUNK, "cpu", chunk)
     states, weight, targets = parts()
-    loss = linear_cross_entropy(states, weight, targets)
-    plain = F.cross_entropy(states @ weight.T, targets, reduction="sum")
+    bias = torch.randn(53, requires_grad=True)
+    for given in (None, bias):
+        loss = linear_cross_entropy(states, weight, targets, given)
+        plain = F.cross_entropy(F.linear(states, weight, given), targets, reduction="sum")
+        same_gradient(loss, plain, [part for part in (states, weight, given) if part is not None])
+
+
+def same_gradient(loss: Tensor, plain: Tensor, parts: list[Tensor]) -> None:
     torch.testing.assert_close(loss, plain, rtol=1e-5, atol=0)
-    ours, theirs = (torch.autograd.grad(output * 0.37, (states, weight)) for output in (loss, plain))
+    ours, theirs = (torch.autograd.grad(output * 0.37, parts) for output in (loss, plain))
     for gradient, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-5)
 
@@ -68,7 +74,7 @@ def test_the_chunked_cross_entropy_is_close_in_bfloat16() -> None:
 
 
 def test_the_chunked_cross_entropy_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "CHUNK", 53 * 4)
+    monkeypatch.setitem(losses.CHUNK, "cpu", 53 * 4)
     states, weight, targets = parts(2_000)
     sizes: list[int] = []
 

@@ -28,15 +28,14 @@ from seedcli.models.encoder import Encoder, EncoderSettings
 from seedcli.models.seed import SeedModel
 from seedcli.negatives.examples import TrainingSet
 from seedcli.negatives.sampling import ContrastiveBatches
-from seedcli.training.loop import Batches, Training, accumulate, train
+from seedcli.training.loop import Batches, Told, Totals, Training, accumulate, train
 from seedcli.training.objectives import ContrastiveObjective, PretrainingObjective
 
 CONFIG = BertConfig(
     vocab_size=90, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
     max_position_embeddings=24, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
 )  # fmt: skip
-
-
+WORDS = "model.encoder.bert.embeddings.word_embeddings.weight"
 Processes = tuple[Path, list[dict[str, dict[str, Tensor]]]]  # their folder, and what each found by case
 
 
@@ -75,6 +74,7 @@ def contrastive(size: int) -> Case:
 
 CASES = {
     "pretraining, micro-batches of 4": lambda: pretraining(4),
+    "pretraining, micro-batches of 2": lambda: pretraining(2),
     "pretraining, micro-batches of 3": lambda: pretraining(3),
     "contrastive, 4 and 4": lambda: contrastive(8),
     "contrastive, 4 and 3": lambda: contrastive(7),
@@ -85,7 +85,8 @@ def gradient(case: Case, here: Runtime, step: int = 1) -> dict[str, Tensor]:
     """The gradient of one step by name, with the means of the loss terms."""
     module = here.parallel(case.objective).train()
     batches = list(case.batches(step, here.rank, here.world))
-    sums, counts = accumulate(module, batches, here.scaler(), here, [0, step])
+    counts = Totals(batches, False, here).counts
+    sums = accumulate(module, batches, counts, here.scaler(), here, [0, step])
     found = {name: parameter.grad.clone() for name, parameter in case.objective.named_parameters()}
     return found | {"means": here.sum(sums) / counts}
 
@@ -103,6 +104,8 @@ def main(out: Path) -> None:
     with runtime("cpu", "fp32", threads=1) as here:
         found = {name: gradient(make(), here) for name, make in CASES.items()}
         found["trained"] = trained(pretraining(2), here, out)
+        told = Totals(list(pretraining(4).batches(1, here.rank, 2)), asked=here.rank == 1, runtime=here).told()
+        found["told"] = {name: torch.tensor(value) for name, value in told._asdict().items()}
         rows = torch.full((here.rank, 2), float(here.rank), requires_grad=True)  # the first process has none
         everyone, begin = gather_rows(rows)
         (everyone * torch.tensor([[1.0, 10.0]]) * (here.rank + 1)).sum().backward()
@@ -171,8 +174,28 @@ def test_the_processes_had_unequal_shares() -> None:
         gradient(Case(pretraining(4).objective, lambda *_, r=rank: pretraining(4).batches(1, r, 2)), Runtime())
         for rank in range(2)
     ]
-    name = "model.encoder.bert.embeddings.word_embeddings.weight"
-    assert ((halves[0][name] + halves[1][name]) / 2 - whole[name]).abs().max() > 1e-4
+    assert ((halves[0][WORDS] + halves[1][WORDS]) / 2 - whole[WORDS]).abs().max() > 1e-4
+
+
+def test_the_micro_batches_had_unequal_shares() -> None:
+    """Of masked words and of words for the decoder, in blocks of different lengths; each term has its own count."""
+    drawn = list(pretraining(2).batches(1, 0, 1))
+    shares = torch.stack([batch.counts for batch in drawn])
+    assert shares.shape == (4, 2)
+    assert all(len(set(column.tolist())) > 2 for column in shares.T)
+    assert len({batch.masked.shape[1] for batch in drawn}) == 4
+    assert (shares == 0).any()  # a micro-batch in which nothing is masked
+    whole = gradient(pretraining(8), Runtime())[WORDS]
+    alone = [gradient(Case(pretraining(2).objective, lambda *_, b=b: iter([b])), Runtime())[WORDS] for b in drawn]
+    assert (torch.stack(alone).mean(0) - whole).abs().max() > 1e-4
+
+
+def test_processes_know_the_tokens_of_all_and_what_one_was_asked(processes: Processes) -> None:
+    (whole,) = pretraining(8).batches(1, 0, 1)
+    tokens = int(whole.original.attention.sum())
+    assert Totals([whole], False, Runtime()).told() == Told(tokens, asked=False)
+    for rank in processes[1]:
+        assert (int(rank["told"]["tokens"]), bool(rank["told"]["asked"])) == (tokens, True)
 
 
 def test_two_processes_train_like_one(processes: Processes, tmp_path: Path) -> None:
