@@ -7,25 +7,31 @@ private use before training and as "##" pieces after it; then every number follo
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain, islice, repeat
 
+import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, trainers
 
 from seedcli.base.errors import DataError
 from seedcli.data.tokenizer import SPECIAL, Tokenizer, pretrained, wordpiece
+from seedcli.data.worker import splitter
+from seedcli.data.workers import answers
 
-RULES = 1  # to be raised when another vocabulary would come out of the same text
+RULES = 2  # to be raised when another vocabulary would come out of the same text
 PRIVATE = 0xF0000  # the first character of Unicode's plane of private use
 ALPHABET = 1_000  # characters kept; words with rarer ones are left to [UNK]
-DISTINCT = 5_000_000  # words counted at a time; beyond it those seen once are forgotten
+DISTINCT = 2_000_000  # words counted at a time, 250 MB; beyond it those seen once are forgotten
 SAMPLE = 20_000_000  # words given to the trainer; larger counts are scaled down to it
-LONGEST = 100  # characters; WordPiece takes longer words for [UNK]
+AT_ONCE = 1_000  # words given to the trainer as one text: it holds some hundred bytes for each of a text
 
 
-def train_tokenizer(texts: Iterable[str], size: int, lowercase: bool, length: int) -> Tokenizer:
+def train_tokenizer(
+    texts: Iterable[str], size: int, lowercase: bool, length: int, workers: int | None = None
+) -> Tokenizer:
     """A tokenizer of at most `size` entries for sequences of `length`. Raises DataError when the text is too small."""
     frame = wordpiece({token: row for row, token in enumerate(SPECIAL)}, lowercase)
-    words = count_words(texts, frame)
+    words = count_words(texts, frame, workers)
     if not words:
         raise DataError("no words to train a tokenizer on: the text is empty")
     pieces = learn_pieces(words, size - len(SPECIAL), frame)
@@ -33,18 +39,14 @@ def train_tokenizer(texts: Iterable[str], size: int, lowercase: bool, length: in
     return Tokenizer(pretrained(wordpiece(vocabulary, lowercase), length))
 
 
-def count_words(texts: Iterable[str], frame: Backend) -> Counter[str]:
-    """How often each word occurs, as BERT's pre-tokeniser parts them."""
-    chunks: Counter[str] = Counter()
-    for text in texts:
-        chunks.update(frame.normalizer.normalize_str(text).split())
-        if len(chunks) > DISTINCT:
-            chunks = Counter({chunk: count for chunk, count in chunks.items() if count > 1})
+def count_words(texts: Iterable[str], frame: Backend, workers: int | None = None) -> Counter[str]:
+    """How often each word occurs, as BERT's pre-tokeniser parts them; by processes, one per core unless it says."""
     words: Counter[str] = Counter()
-    for chunk, count in chunks.items():
-        for word, _ in frame.pre_tokenizer.pre_tokenize_str(chunk):
-            if len(word) <= LONGEST:
-                words[word] += count
+    for found, counts in answers(texts, frame.to_str(), workers, task="count"):
+        for word, count in zip(found.decode().split(), np.frombuffer(counts, np.uint64).tolist(), strict=True):
+            words[word] = words.get(word, 0) + count
+        if len(words) > DISTINCT:
+            words = Counter({word: count for word, count in words.items() if count > 1})
     return words
 
 
@@ -60,12 +62,14 @@ def learn_pieces(words: Counter[str], size: int, frame: Backend) -> list[str]:
     scale = min(1.0, SAMPLE / words.total())
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    lines = (
-        " ".join([word[0] + "".join(inner[c] for c in word[1:])] * round(words[word] * scale))
+    often = chain.from_iterable(
+        repeat(word[0] + "".join(inner[c] for c in word[1:]), round(words[word] * scale))
         for word in sorted(words)
         if inner.keys() >= set(word)
     )
-    inside = [inner[c] for c in kept if len(count_words(["a" + c], frame)) == 1]  # not marks, which stand alone
+    lines = iter(lambda: " ".join(islice(often, AT_ONCE)), "")
+    split = splitter(frame)
+    inside = [inner[c] for c in kept if len(split("a" + c)) == 1]  # not marks, which stand alone
     trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=[*kept, *inside], show_progress=False)
     backend.train_from_iterator(lines, trainer)
     learned = backend.get_vocab()

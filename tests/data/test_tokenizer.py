@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors, trainers
@@ -15,11 +17,15 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from seedcli.base.errors import DataError
+from seedcli.data import wordpiece as training
+from seedcli.data import workers
 from seedcli.data.formats.msmarco import read_documents
 from seedcli.data.records import SEPARATOR
 from seedcli.data.templates import render
 from seedcli.data.tokenizer import SPECIAL, Tokenizer, open_tokenizer, pretrained
-from seedcli.data.wordpiece import train_tokenizer
+from seedcli.data.tokenizer import wordpiece as built
+from seedcli.data.wordpiece import count_words, learn_pieces, train_tokenizer
+from seedcli.data.worker import tokeniser
 
 ORDINARY = [
     "The otter raises two blind cubs, and the heron eats frogs!",
@@ -87,6 +93,56 @@ def test_two_processes_train_the_same_tokenizer(tmp_path: Path, texts: list[str]
     assert json.loads(first)["model"]["vocab"] == json.loads(here.backend.to_str())["model"]["vocab"]
 
 
+@pytest.fixture
+def frame() -> Backend:
+    return built({token: row for row, token in enumerate(SPECIAL)})
+
+
+def slowly_counted(texts: list[str], frame: Backend) -> Counter[str]:
+    """Words a text after the other, as the library normalises and parts them."""
+    words: Counter[str] = Counter()
+    for text in texts:
+        normal = frame.normalizer.normalize_str(text)
+        words.update(word for word, _ in frame.pre_tokenizer.pre_tokenize_str(normal) if len(word) <= 100)
+    return words
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_any_number_of_workers_trains_the_tokenizer_of_a_slow_loop(
+    texts: list[str], frame: Backend, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "CHUNK", 500)
+    many = [*texts, *ORDINARY, "x" * 101, "a\tb\x0bc\x1cd", *texts, "[SEP] otter's"]
+    slow = slowly_counted(many, frame)
+    assert count_words(iter(many), frame, processes) == slow
+    monkeypatch.setattr(training, "count_words", lambda *_: slow)
+    expected = train_tokenizer([], 300, True, 64).backend.to_str()
+    monkeypatch.undo()
+    monkeypatch.setattr(workers, "CHUNK", 500)
+    assert train_tokenizer(iter(many), 300, True, 64, processes).backend.to_str() == expected
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_words_seen_once_are_forgotten_where_the_text_says_so(
+    frame: Backend, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of two lines; when there are more than five words, c, d, e and f go, and may come again."""
+    monkeypatch.setattr(workers, "CHUNK", 8)
+    monkeypatch.setattr(training, "DISTINCT", 5)
+    lines = ["a b c", "a d", "a e f", "b b", "g", "c d"]
+    assert count_words(lines, frame, processes) == {"a": 3, "b": 3, "c": 1, "d": 1, "g": 1}
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_how_many_words_the_trainer_gets_at_once_changes_nothing(
+    texts: list[str], frame: Backend, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = slowly_counted(texts, frame)
+    expected = learn_pieces(words, 300, frame)
+    monkeypatch.setattr(training, "AT_ONCE", at_once)
+    assert learn_pieces(words, 300, frame) == expected
+
+
 @pytest.mark.parametrize("size", [100, 150, 300, 1000])
 def test_a_vocabulary_has_at_most_the_size_asked_for(texts: list[str], size: int) -> None:
     greek = [chr(0x3B1 + row) for row in range(60)]
@@ -149,6 +205,13 @@ def test_encoding_a_stream_is_encoding_a_list(wordpiece: Tokenizer, texts: list[
     assert len(many) > 2_000
     streamed = [ids.tolist() for ids in wordpiece.encode_stream(iter(many), 16)]
     assert streamed == [ids.tolist() for ids in wordpiece.encode(texts, 16)] * 40
+
+
+def test_a_worker_gives_the_ids_of_words(tokenizer: Tokenizer, texts: list[str]) -> None:
+    """Those of byte pairs and of Unigram, too, whose special ids text may yield."""
+    lines = [*texts, *ORDINARY, *tokenizer.pretrained.all_special_tokens, "a </s> b", "  two  blanks "]
+    ids = tokeniser(tokenizer.backend.to_str(), sorted(tokenizer.leaks), "H")(lines)
+    assert [np.frombuffer(row, np.uint16).tolist() for row in ids] == tokenizer.words(lines)
 
 
 def test_text_never_passes_for_a_special_token(tokenizer: Tokenizer) -> None:
