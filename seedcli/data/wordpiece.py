@@ -5,6 +5,7 @@ ties by these numbers, so it gives another vocabulary each time. Here each chara
 private use before training and as "##" pieces after it; then every number follows from the text.
 """
 
+import ctypes
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain, islice, repeat
@@ -21,9 +22,9 @@ from seedcli.data.workers import answers
 RULES = 2  # to be raised when another vocabulary would come out of the same text
 PRIVATE = 0xF0000  # the first character of Unicode's plane of private use
 ALPHABET = 1_000  # characters kept; words with rarer ones are left to [UNK]
-DISTINCT = 2_000_000  # words counted at a time, 250 MB; beyond it those seen once are forgotten
+DISTINCT = 1_300_000  # words counted at a time, some 170 MB; beyond it those seen once are forgotten
 SAMPLE = 20_000_000  # words given to the trainer; larger counts are scaled down to it
-AT_ONCE = 1_000  # words given to the trainer as one text: it holds some hundred bytes for each of a text
+AT_ONCE = 100  # words given to the trainer as one text, which it holds in far more memory than theirs
 
 
 def train_tokenizer(
@@ -35,6 +36,8 @@ def train_tokenizer(
     if not words:
         raise DataError("no words to train a tokenizer on: the text is empty")
     pieces = learn_pieces(words, size - len(SPECIAL), frame)
+    del words
+    give_back_memory()
     vocabulary = {token: row for row, token in enumerate([*SPECIAL, *pieces])}
     return Tokenizer(pretrained(wordpiece(vocabulary, lowercase), length))
 
@@ -77,3 +80,9 @@ def learn_pieces(words: Counter[str], size: int, frame: Backend) -> list[str]:
         ("##" if piece[0] in outer else "") + "".join(outer.get(c, c) for c in piece)
         for piece in sorted(learned, key=lambda piece: learned[piece])
     ]
+
+
+def give_back_memory() -> None:
+    """Let the system have what the trainer has freed: glibc would keep some hundred megabytes of it."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

@@ -21,7 +21,8 @@ from seedcli.base.files import Closing
 from seedcli.base.machine import cores
 from seedcli.data import worker
 
-CHUNK = 1 << 21  # characters handed over at a time
+CHUNK = 1 << 20  # characters handed over at a time
+MOST = 8  # processes: what is left to this one, reading and putting together, keeps no more of them at work
 MEMORY = 420 << 20  # bytes that the processes may hold, all together
 FOOTPRINT = 32 << 20  # bytes that one holds beside its tokenizer
 EXPANSION = 45  # bytes of a tokenizer in memory for one of its JSON
@@ -37,7 +38,7 @@ def answers(lines: Iterable[str], tokenizer: str, workers: int | None = None, **
     chunks = chunked(lines)
     first = list(islice(chunks, 2))
     wanted = workers or cores()
-    count = min(wanted, max(1, MEMORY // (FOOTPRINT + EXPANSION * len(tokenizer))))
+    count = max(1, min(wanted, MOST, MEMORY // (FOOTPRINT + EXPANSION * len(tokenizer))))
     if wanted == 1 or len(first) < 2:
         yield from map(worker.start(**task), chain(first, chunks))
     else:
@@ -107,7 +108,8 @@ class Worker(Closing):
 
     def send(self, value: Any) -> None:
         try:
-            self.chunks.write(json.dumps(value).encode() + b"\n")
+            self.chunks.write(json.dumps(value).encode())
+            self.chunks.write(b"\n")
             self.chunks.flush()
         except BrokenPipeError:
             raise self.obituary() from None
