@@ -27,10 +27,9 @@ class ContrastiveBatches:
         """This rank's share of a step, in one micro-batch: a contrastive batch can't be accumulated."""
         data = self.data
         rng = np.random.default_rng([self.seed, step])
-        drawn = [
-            (row, int(rng.choice(data.positives[row])), self._wrong(row, rng))
-            for _, row in self.rows(step)
-        ][rank::world]
+        drawn = [(row, int(rng.choice(data.positives[row])), self._wrong(row, rng)) for _, row in self.rows(step)][
+            rank::world
+        ]
         passages = [right for _, right, _ in drawn] + [row for _, _, wrong in drawn for row in wrong]
         known = [self._right(row) for row, _, _ in drawn]
         yield ContrastiveBatch(
