@@ -186,7 +186,8 @@ def test_an_encoder_saves_and_opens_to_the_bit(
 
 
 def test_the_files_of_a_model_are_listed_without_a_checkpoint(folder: Path) -> None:
-    (folder / "checkpoint.safetensors").write_bytes(b"")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "0000500.safetensors").write_bytes(b"")
     (folder / "log.jsonl").write_text("")
     assert [str(path.relative_to(folder)) for path in model_files(folder)] == [
         "1_Pooling/config.json", "config.json", "config_sentence_transformers.json", "model.json",
