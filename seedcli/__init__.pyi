@@ -110,6 +110,7 @@ def pretrain(
     In `options`, with what they are when left out:
 
     - model.dropout (0.1): Dropout of a new model and of the decoder.
+    - model.std (0.02): Of a new model's weights; 0.02 suits base, 0.02 x (768 / width)^0.5 what is smaller.
     - words.lowercase (True): Whether a trained tokenizer lower-cases and strips accents.
     - words.mask (0.15): Share of the tokens that are masked words.
     - optimize.weight_decay (0.01): Decoupled decay of matrices.

@@ -30,6 +30,9 @@ class Model:
         Annotated[int, Ge(1)] | Literal["none"], Doc("Tokens back that the decoder attends to; none: all of them.")
     ] = 2
     dropout: Annotated[float, Ge(0), Le(1), Doc("Dropout of a new model and of the decoder."), RARE] = 0.1
+    std: Annotated[
+        float, Gt(0), Doc("Of a new model's weights; 0.02 suits base, 0.02 x (768 / width)^0.5 what is smaller."), RARE
+    ] = 0.02
     keep_decoder: Annotated[
         bool, Doc("Leave the decoder too, in the model's folder: for seed model inspect, and to go on with by --init.")
     ] = False

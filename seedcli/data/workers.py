@@ -5,8 +5,6 @@ and those of a few processes use the rest of the cores as threads.
 """
 
 import json
-import os
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +14,7 @@ from queue import SimpleQueue
 from subprocess import PIPE, Popen
 from typing import Any
 
+from seedcli.base.children import module_process
 from seedcli.base.errors import DataError, SeedError
 from seedcli.base.files import Closing
 from seedcli.base.machine import cores
@@ -79,13 +78,7 @@ class Worker(Closing):
     """A running worker.py. It ends with this process, whose end closes its stdin."""
 
     def __init__(self, threads: int):
-        self.process = Popen(
-            [sys.executable, "-m", worker.__name__],
-            stdin=PIPE,
-            stdout=PIPE,
-            env=os.environ | {"RAYON_NUM_THREADS": str(threads)},
-            start_new_session=True,  # Ctrl-C comes to this process alone
-        )
+        self.process = Popen(**module_process(worker.__name__, RAYON_NUM_THREADS=str(threads)), stdin=PIPE, stdout=PIPE)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.chunks, self.answers = self.process.stdin, self.process.stdout

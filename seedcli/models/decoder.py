@@ -30,6 +30,7 @@ class WeakDecoder(nn.Module):
         window: int | None,
         positions: int,
         dropout: float,
+        std: float = STD,
     ):
         super().__init__()
         self.positions = nn.Embedding(positions, hidden)
@@ -37,7 +38,7 @@ class WeakDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(hidden, heads, intermediate, window, dropout) for _ in range(layers))
         self.norm_out = nn.LayerNorm(hidden)
         self.dropout = Dropout(dropout)
-        self.apply(_initialise)
+        self.apply(lambda module: _initialise(module, std))
 
     def forward(self, embedded: Tensor, h0: Tensor) -> Tensor:
         """Token embeddings [B, n, D] and the encoder's [CLS] output [B, D] -> states [B, n, D]."""
@@ -165,8 +166,8 @@ class _WindowMix(torch.autograd.Function):
         return to_weights, to_value
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialise(module: nn.Module, std: float) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=STD)
+        nn.init.normal_(module.weight, std=std)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)

@@ -99,8 +99,10 @@ def open_masked_lm(folder: Path) -> tuple[PreTrainedModel, bool]:
     return model, not missing
 
 
-def new_masked_lm(size: Size, vocabulary: int, positions: int, pad: int, dropout: float) -> PreTrainedModel:
-    """A BERT of random weights, N(0, 0.02)."""
+def new_masked_lm(
+    size: Size, vocabulary: int, positions: int, pad: int, dropout: float, std: float = 0.02
+) -> PreTrainedModel:
+    """A BERT of random weights, N(0, std)."""
     layers, hidden = SIZES[size]
     config = BertConfig(
         vocab_size=vocabulary,
@@ -111,6 +113,7 @@ def new_masked_lm(size: Size, vocabulary: int, positions: int, pad: int, dropout
         max_position_embeddings=positions,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
+        initializer_range=std,
         pad_token_id=pad,
     )
     return AutoModelForMaskedLM.from_config(config)  # type: ignore[no-any-return, no-untyped-call]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from seedcli.base.errors import DataError
 from seedcli.base.files import read_json, write_json, written_whole
-from seedcli.models.decoder import DecoderLayer, WeakDecoder
+from seedcli.models.decoder import STD, DecoderLayer, WeakDecoder
 
 DECODER = "decoder"  # its folder's name
 
@@ -30,9 +30,9 @@ class DecoderShape:
     positions: Count
     dropout: Annotated[float, Ge(0), Le(1)]
 
-    def new(self) -> WeakDecoder:
-        """A decoder of random weights."""
-        return WeakDecoder(**dataclasses.asdict(self))
+    def new(self, std: float = STD) -> WeakDecoder:
+        """A decoder of random weights, N(0, std)."""
+        return WeakDecoder(**dataclasses.asdict(self), std=std)
 
 
 def shape_of(decoder: WeakDecoder) -> DecoderShape:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from itertools import islice
@@ -16,6 +15,7 @@ from weakref import finalize
 
 import numpy as np
 
+from seedcli.base.children import module_process
 from seedcli.base.errors import ConfigError, DataError, SeedError
 from seedcli.base.files import Closing
 from seedcli.base.progress import Progress
@@ -104,13 +104,11 @@ class Child(Closing):
     def __init__(self, **task: Any) -> None:
         self.log = TemporaryFile()  # noqa: SIM115
         self.process = Popen(
-            [sys.executable, "-m", "seedcli.retrieval.lucene_child"],
+            **module_process("seedcli.retrieval.lucene_child", JAVA_HOME=java_home()),
             stdin=PIPE,
             stdout=PIPE,
             stderr=self.log,
             encoding="ascii",
-            env=os.environ | {"JAVA_HOME": java_home()},
-            start_new_session=True,  # Ctrl-C comes to this process alone
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -16,7 +16,7 @@ from seedcli.data.batches import PretrainingBatches
 from seedcli.data.masking import Masking
 from seedcli.data.sources import source_path
 from seedcli.data.tokenizer import Tokenizer
-from seedcli.models.decoder import WeakDecoder
+from seedcli.models.decoder import STD, WeakDecoder
 from seedcli.models.encoder import (
     SIZES,
     EncoderSettings,
@@ -166,7 +166,7 @@ def build_model(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> S
     torch.manual_seed(config.optimize.seed)
     if options.init is None:
         encoder = new_masked_lm(
-            options.size or SIZE, tokenizer.size, config.words.length, tokenizer.pad, options.dropout
+            options.size or SIZE, tokenizer.size, config.words.length, tokenizer.pad, options.dropout, options.std
         )
     else:
         encoder, headed = open_masked_lm(Path(stage.inputs["init"].path))
@@ -189,21 +189,21 @@ def build_model(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer) -> S
     window = None if options.window == "none" else options.window
     heads, wide = encoder.config.num_attention_heads, getattr(encoder.config, "intermediate_size", 4 * hidden)
     wanted = DecoderShape(hidden, heads, wide, options.decoder_layers, window, config.words.length, options.dropout)
-    return SeedModel(encoder, build_decoder(config, stage, wanted))
+    return SeedModel(encoder, build_decoder(config, stage, wanted, getattr(encoder.config, "initializer_range", STD)))
 
 
-def build_decoder(config: PretrainConfig, stage: Stage, wanted: DecoderShape) -> WeakDecoder:
+def build_decoder(config: PretrainConfig, stage: Stage, wanted: DecoderShape, std: float) -> WeakDecoder:
     """The decoder that --init kept, if it is such a one as is wanted; else a new one."""
     given = stage.inputs.get("init")
     if given is None or not keeps_decoder(Path(given.path)):
-        return wanted.new()
+        return wanted.new(std)
     kept = open_decoder(Path(given.path), wanted.hidden)
     brought = shape_of(kept)
     fitting = dataclasses.replace(wanted, positions=max(wanted.positions, brought.positions))
     if dataclasses.replace(brought, dropout=wanted.dropout) != fitting:
         had = f"{brought.layers} layers, window {brought.window or 'none'} and {brought.positions} positions"
         stage.progress.say(f"{config.model.init} brings a decoder of {had}: another one begins anew")
-        return wanted.new()
+        return wanted.new(std)
     stage.progress.say(f"{config.model.init} brings its decoder, which goes on too")
     decoder = fitting.new()
     decoder.load_state_dict(kept.state_dict())

@@ -97,6 +97,13 @@ def test_a_process_that_is_killed_is_told() -> None:
         list(answers(lines(), FRAME, 2, task="count"))
 
 
+def test_a_process_imports_nothing_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('a file of the user was run')")
+    monkeypatch.chdir(tmp_path)
+    lines = ["one line", "and another"] * 4
+    assert [*answers(lines, FRAME, 2, **TOKENISE)] == [*answers(lines, FRAME, 1, **TOKENISE)]
+
+
 def test_no_process_outlives_the_one_that_started_it() -> None:
     code = f"""if True:
         import os

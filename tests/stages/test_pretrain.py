@@ -138,6 +138,14 @@ def test_a_decoder_without_a_window_reads_all_that_went_before(chain, tmp_path, 
     assert whole["decoder"] != pytest.approx(weak["decoder"], abs=1e-5)
 
 
+def test_the_decoder_begins_as_wide_as_the_encoder(chain, tmp_path, perform):
+    given = {"model.size": "tiny", "words.tokenizer": chain.encoder, "model.keep_decoder": True, "model.std": 0.05}
+    pretrain(perform, tmp_path / "out", chain.beir, steps=0, **given)
+    for layer in open_decoder(tmp_path / "out", 128).layers:
+        assert layer.up.weight.std().item() == pytest.approx(0.05, rel=0.02)
+    assert weights(tmp_path / "out")["bert.embeddings.word_embeddings.weight"].std() == pytest.approx(0.05, rel=0.1)
+
+
 def test_training_goes_on_from_a_model_not_made_by_seed(bert, beir, tmp_path, perform):
     metrics = pretrain(perform, tmp_path / "out", beir, steps=3, **{"model.init": bert, "optimize.lr": 1e-3})
     assert metrics["decoder"] > 0

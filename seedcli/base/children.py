@@ -1,0 +1,19 @@
+"""Our own modules as child processes."""
+
+import os
+import sys
+from typing import Any
+
+
+def module_process(name: str, **environment: str) -> dict[str, Any]:
+    """Arguments of Popen for a module as a program.
+
+    It finds its imports where this process finds them: not in the working folder, where a user may have a random.py.
+    And Ctrl-C comes to this process alone.
+    """
+    own = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+    return {
+        "args": [sys.executable, "-m", name],
+        "env": os.environ | own | environment,
+        "start_new_session": True,
+    }
