@@ -48,6 +48,8 @@ WAVES = (("mlm", "seed", "random"), ("strong",), ("mlm-equal-operations",))  # t
 FRACTIONS = (0.0, 0.01, 0.1, 1.0)
 MASKED = 0.15
 MEASURES = ["mrr@10", "recall@100"]
+HELD_OUT = 0.003  # of the blocks, to see what h0 is worth
+LOOKS = ("step", "held_out_mlm", "held_out_decoder", "h0_worth", "probe_mrr")
 SPANS = 20  # equal parts of a training run, over each of which its losses are averaged
 DEPTH = 100
 INCIDENTAL = {"work", "results", "plan", "only", "fractions", "seed"}  # options that change no run
@@ -100,10 +102,11 @@ def options_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, action="append", help="of weights, order, masks and questions; repeatable; default 0")
     add("--size", choices=list(SIZES), default="tiny")
     add("--vocabulary", type=int, default=8_192)
-    add("--length", type=int, default=128, help="tokens of a block, and of a passage")
+    add("--std", type=float, default=0.05, help="of the initial weights; 0.02 x (768 / 128)^0.5")
+    add("--length", type=int, default=64, help="tokens of a block, and of a passage")
     add("--batch-size", type=int, default=16, help="blocks a step of pre-training")
-    add("--steps", type=int, default=1_500, help="of pre-training, where operations aren't made equal")
-    add("--lr", type=float, default=1e-3, help="of pre-training")
+    add("--steps", type=int, default=7_000, help="of pre-training, where operations aren't made equal")
+    add("--lr", type=float, default=2e-3, help="of pre-training")
     add("--questions", type=int, default=64, help="a step of fine-tuning")
     add("--query-length", type=int, default=32, help="tokens of a question")
     add("--tune-steps", type=int, nargs=3, default=[100, 250, 600], help="of fine-tuning on 1 %%, 10 %% and 100 %%")
@@ -158,7 +161,8 @@ class Bench:
     def pretrained(self, run: Run) -> Path:
         """The encoder before fine-tuning, with the settings that search needs."""
         options, decoder = self.options, DECODERS[run.model]
-        model: dict[str, Any] = {"size": options.size, "dropout": 0.0, "decoder": "weak" if decoder else "none"}
+        model: dict[str, Any] = {"size": options.size, "dropout": 0.0, "std": options.std}
+        model["decoder"] = "weak" if decoder else "none"
         if decoder:
             model |= {"decoder_layers": decoder.layers, "window": decoder.window or "none"}
         given = {
@@ -169,6 +173,7 @@ class Bench:
                 "steps": steps(options, Run(run.model, run.seed)), "batch_size": options.batch_size,
                 "micro_batch": options.batch_size, "lr": options.lr, "seed": run.seed,
             },
+            "watch": {"held_out_share": HELD_OUT, "watch_every": 1_000},
             "saving": {"log_every": 5, "save_every": 200},
             "machine": {"precision": options.precision},
         }  # fmt: skip
@@ -291,8 +296,11 @@ def sizes(options: argparse.Namespace, run: Run) -> dict[str, Any]:
 
 
 def training(folder: Path) -> dict[str, Any]:
-    """The losses in nats, as means over equal spans of the run, the last one apart; and its speed since it went on."""
-    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    """The losses in nats, as means over equal spans of the run, the last one apart; its speed since it went on; and
+    what was seen of held-out text.
+    """
+    logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    records = [record for record in logged if "loss" in record]
     names = [name for name in ("mlm", "decoder", "nll") if records[-1].get(name)]
     spans = np.array_split(range(len(records)), min(SPANS, len(records)))
     curve = [
@@ -300,7 +308,9 @@ def training(folder: Path) -> dict[str, Any]:
         for span in spans
     ]
     losses = {name: curve[-1][name] for name in names}
-    return {"losses": losses, "steps_per_second": round(records[-1]["steps_per_second"], 3), "curve": curve}
+    looks = [{name: round(record[name], 4) for name in LOOKS if name in record} for record in logged]
+    told = {"losses": losses, "steps_per_second": round(records[-1]["steps_per_second"], 3), "curve": curve}
+    return told | {"looks": [look for look in looks if len(look) > 1]}
 
 
 def mean(values: list[float]) -> float:

@@ -1,6 +1,6 @@
 """Pre-training here and plainly written, side by side: tokens a second, utilisation, and memory that activations take.
 
-    python benchmarks/pretrain.py [--layers 12 --hidden 768 --vocabulary 30522 --length 512 --batch 4] [--dropout 0.1]
+    python benchmarks/pretrain.py [--size base --length 512 --batch 4] [--dropout 0.1]
 
 The same encoder, attention kernel, dtype, batch and optimiser for all: `mlm`, `seed` (3 layers, window 2) and `strong`
 (5 layers, all tokens) are ours; `reference` is Hugging Face's BertForMaskedLM with full logits and, over its [CLS]
