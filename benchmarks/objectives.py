@@ -318,11 +318,10 @@ def mean(values: list[float]) -> float:
 
 
 def command(settings: dict[str, Any], seed: int) -> str:
-    """What gives a line again, and those beside it."""
-    parser, words = options_parser(), ["--work", "objectives"]
-    for name, value in {"seed": seed or None, **settings}.items():
-        if value != parser.get_default(name):
-            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+    """What gives a line again, and those beside it, whatever the defaults are by then."""
+    words = ["--work", "objectives"]
+    for name, value in {"seed": seed, **settings}.items():
+        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
     return f"SEED_DATA=FOLDER python benchmarks/objectives.py {shlex.join(words)}"
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -70,17 +71,27 @@ def test_a_line_serves_only_runs_of_its_settings(objectives: ModuleType) -> None
 
 
 def test_losses_are_means_over_equal_spans(objectives: ModuleType, tmp_path: Path) -> None:
-    records = [{"step": step, "mlm": float(step), "decoder": 0.0, "steps_per_second": 2.0} for step in range(1, 41)]
+    records = [
+        {"step": step, "loss": step, "mlm": float(step), "decoder": 0.0, "steps_per_second": 2.0}
+        for step in range(1, 41)
+    ]
+    records = [{"step": 0, "held_out_mlm": 9.0}, *records[:-1], records[-1] | {"held_out_mlm": 1.23456}]
     (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
     told = objectives.training(tmp_path)
     assert told["curve"][0] == {"step": 2, "mlm": 1.5}
     assert told["losses"] == {"mlm": 39.5}
+    assert told["looks"] == [{"step": 0, "held_out_mlm": 9.0}, {"step": 40, "held_out_mlm": 1.2346}]
 
 
-def test_the_command_names_what_differs_from_the_defaults_and_no_path(
-    objectives: ModuleType, options: argparse.Namespace
+def test_the_command_of_a_line_gives_its_settings_again(
+    objectives: ModuleType, options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {name: value for name, value in vars(options).items() if name not in objectives.INCIDENTAL}
-    plain = "SEED_DATA=FOLDER python benchmarks/objectives.py --work objectives"
-    assert objectives.command(settings, 0) == plain
-    assert objectives.command(settings | {"tune_steps": [1, 2, 3]}, 5) == f"{plain} --seed 5 --tune-steps 1 2 3"
+    def settings(read: argparse.Namespace) -> dict[str, Any]:
+        return {name: value for name, value in vars(read).items() if name not in objectives.INCIDENTAL}
+
+    given = settings(options) | {"tune_steps": [1, 2, 3], "std": 0.02}
+    plain = "SEED_DATA=FOLDER python benchmarks/"
+    command = objectives.command(given, 5)
+    assert command.startswith(f"{plain}objectives.py --work objectives --seed 5 ")
+    monkeypatch.setattr(sys, "argv", [*command.removeprefix(plain).split(), "--plan"])
+    assert settings(objectives.read_options()) == given
