@@ -82,7 +82,7 @@ def main() -> None:
             began = time.monotonic()
             line = {**run._asdict(), **Bench(options).measure(run), "settings": settings}
             line |= {"command": command(settings, run.seed), **versions()}
-            lines.append(line)
+            lines = [*read_lines(options.results), line]
             write_text(options.results, "".join(f"{json.dumps(each)}\n" for each in lines))
             shown = " ".join(
                 f"{name} {value:.4f}" for name, value in line.get("metrics", line.get("losses", {})).items()

@@ -94,7 +94,7 @@ def pretrain(
     - clip: Largest norm of the gradient.
     - seed: Of weights, order, masks and dropout.
     - held_out: Text that is not trained on, named as text is: to watch the losses there, and a retrieval probe.
-    - held_out_share: Or a share of the text's blocks to set aside for it, evenly spread.
+    - held_out_share: Or a share of the text's blocks to set aside for it, evenly spread; at most 512 are looked at.
     - watch_every: Steps between looks at the held-out text.
     - log_every: Steps between records in log.jsonl.
     - save_every: Steps between checkpoints to resume from.
@@ -102,7 +102,7 @@ def pretrain(
     - tensorboard: Write the log for TensorBoard, too.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
-    - threads: CPU threads; left out: all cores, shared by the processes.
+    - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.
     - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
@@ -186,7 +186,7 @@ def finetune(
     - tensorboard: Write the log for TensorBoard, too.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
-    - threads: CPU threads; left out: all cores, shared by the processes.
+    - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.
     - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
@@ -233,7 +233,7 @@ def encode(
     - batch_tokens: Tokens computed at a time, padding included.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
-    - threads: CPU threads; left out: all cores, shared by the processes.
+    - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.
     - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
@@ -305,7 +305,7 @@ def search(
       and go on, or stop.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
-    - threads: CPU threads; left out: all cores, shared by the processes.
+    - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.
     - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
@@ -385,7 +385,7 @@ def inspect(
     - seed: Of the texts that are drawn.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
-    - threads: CPU threads; left out: all cores, shared by the processes.
+    - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.
     - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.

@@ -2,8 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -14,8 +14,8 @@ class Interruption:
 
 
 @contextmanager
-def deferred() -> Iterator[Interruption]:
-    """While the block runs, a first signal only asks; a second Ctrl-C raises KeyboardInterrupt at once.
+def deferred(say: Callable[[str], object]) -> Iterator[Interruption]:
+    """While the block runs, a first signal only asks, and says so; a Ctrl-C after it raises KeyboardInterrupt at once.
 
     Only the main thread can listen. A signal that the process was told to ignore (nohup) stays ignored.
     """
@@ -24,6 +24,9 @@ def deferred() -> Iterator[Interruption]:
     def ask(number: int, _: FrameType | None) -> None:
         if asked.number and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not asked.number:
+            with suppress(RuntimeError):  # it came while something else was being written
+                say("stopping after this step, which will be saved; Ctrl-C stops at once")
         asked.number = number
 
     main = threading.current_thread() is threading.main_thread()

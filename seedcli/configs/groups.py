@@ -29,7 +29,10 @@ class Machine:
         Literal["fp32", "bf16", "fp16"], Doc("Autocast to this type; fp16 scales the loss, and needs a GPU.")
     ] = "fp32"
     threads: Annotated[
-        int | None, Ge(1), Doc("CPU threads; left out: all cores, shared by the processes."), INCIDENTAL
+        int | None,
+        Ge(1),
+        Doc("CPU threads, and processes that tokenise; left out: all cores, shared by the processes."),
+        INCIDENTAL,
     ] = None
 
 

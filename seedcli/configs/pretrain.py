@@ -29,7 +29,7 @@ class Model:
     window: Annotated[
         Annotated[int, Ge(1)] | Literal["none"], Doc("Tokens back that the decoder attends to; none: all of them.")
     ] = 2
-    dropout: Annotated[float, Ge(0), Le(1), Doc("Dropout of a new model and of the decoder."), RARE] = 0.1
+    dropout: Annotated[float, Ge(0), Lt(1), Doc("Dropout of a new model and of the decoder."), RARE] = 0.1
     std: Annotated[
         float, Gt(0), Doc("Of a new model's weights; 0.02 suits base, 0.02 x (768 / width)^0.5 what is smaller."), RARE
     ] = 0.02
@@ -65,7 +65,10 @@ class Watch:
         INPUT,
     ] = None
     held_out_share: Annotated[
-        float, Ge(0), Lt(1), Doc("Or a share of the text's blocks to set aside for it, evenly spread.")
+        float,
+        Ge(0),
+        Lt(1),
+        Doc("Or a share of the text's blocks to set aside for it, evenly spread; at most 512 are looked at."),
     ] = 0.0
     watch_every: Annotated[int, Ge(1), Doc("Steps between looks at the held-out text."), INCIDENTAL] = 1_000
 

@@ -25,7 +25,8 @@ def make_blocks(
 ) -> Ragged:  # fmt: skip
     """The blocks of a text in `folder`, made there unless they are already. `pack` fills blocks across documents.
 
-    `total` is about how many characters the text has; `workers` processes make them, one per core unless it says.
+    `total` is about how many characters the text has; `workers` processes make them: one per core, eight at
+    most, unless it says.
     """
     if not folder.is_dir():
         with (

@@ -43,7 +43,7 @@ def train_tokenizer(
 
 
 def count_words(texts: Iterable[str], frame: Backend, workers: int | None = None) -> Counter[str]:
-    """How often each word occurs, as BERT's pre-tokeniser parts them; by processes, one per core unless it says."""
+    """How often each word occurs, as BERT's pre-tokeniser parts them; by processes, one per core, eight at most."""
     words: Counter[str] = Counter()
     for found, counts in answers(texts, frame.to_str(), workers, task="count"):
         for word, count in zip(found.decode().split(), np.frombuffer(counts, np.uint64).tolist(), strict=True):

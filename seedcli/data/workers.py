@@ -28,7 +28,8 @@ EXPANSION = 45  # bytes of a tokenizer in memory for one of its JSON
 
 
 def answers(lines: Iterable[str], tokenizer: str, workers: int | None = None, **task: Any) -> Iterator[worker.Parts]:
-    """What worker.py's `task` answers to each chunk of the lines, given a tokenizer's JSON; `workers`: one per core.
+    """What worker.py's `task` answers to each chunk of the lines, given a tokenizer's JSON; `workers`: one per core,
+    and no more than MOST.
 
     A single chunk, or all where one worker is enough, is worked on here. Raises DataError when the lines, or the
     tokenizer, do.

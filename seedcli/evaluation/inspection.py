@@ -145,8 +145,9 @@ def legend(inspection: Inspection) -> Iterator[str]:
         "Isola 2020; the lower, the nearer and the more even)."
     )
     yield (
-        "Effective rank: exp of the entropy of the singular values of the centred first halves (Roy & Vetterli 2007), "
-        "at most the width, and less than the texts. Norm: mean length of a vector."
+        "Effective rank: exp of the entropy of the singular values of the first halves' vectors, each of length 1, "
+        "then centred (Roy & Vetterli 2007): at most the width, and less than the texts. Norm: the mean length of "
+        "these vectors as they come."
     )
     if any(look.decoder for look in looks.values()):
         yield (

@@ -4,7 +4,7 @@ Letters: T texts, N texts of a measure, B of a batch, n tokens of the longest, D
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +17,6 @@ from seedcli.base.errors import DataError
 from seedcli.base.progress import Advance, Progress
 from seedcli.base.runtime import Runtime
 from seedcli.data.batches import Sequences, padded
-from seedcli.data.records import Passage
-from seedcli.data.templates import render
 from seedcli.data.tokenizer import BATCH, Tokenizer, open_tokenizer
 from seedcli.evaluation.inspection import Look
 from seedcli.evaluation.representations import (
@@ -33,7 +31,7 @@ from seedcli.evaluation.representations import (
     uniformity,
     unit,
 )
-from seedcli.models.encoder import Encoder, Pooling, longest_input, open_encoder, read_config, read_settings
+from seedcli.models.encoder import Encoder, Pooling, longest_input, open_encoder, read_config
 from seedcli.models.kept import keeps_decoder, open_decoder
 from seedcli.models.seed import embedding_of
 from seedcli.retrieval.encoding import token_batches
@@ -45,18 +43,16 @@ HALVED = 1_024  # characters of a text that is parted
 
 
 class Subject(NamedTuple):
-    """A model before its weights are read: how it writes a text, and the most tokens it reads."""
+    """A model before its weights are read, and the most tokens it reads."""
 
     name: str
     folder: Path
     tokenizer: Tokenizer
-    template: str
     longest: int
 
-    def rows(self, texts: Iterable[str], length: int) -> list[NDArray[Any]]:
-        """The ids of each text, as a passage without a title, cut to so many tokens or to what the model reads."""
-        written = [render(self.template, Passage("", "", text)) for text in texts]
-        return self.tokenizer.encode(written, min(length, self.longest))
+    def rows(self, texts: Sequence[str], length: int) -> list[NDArray[Any]]:
+        """The ids of each text, in no template, cut to so many tokens or to what the model reads."""
+        return self.tokenizer.encode(texts, min(length, self.longest))
 
 
 class Choice(NamedTuple):
@@ -73,9 +69,7 @@ class Choice(NamedTuple):
 
 
 def subject(name: str, folder: Path) -> Subject:
-    config = read_config(folder)
-    settings = read_settings(folder, config)
-    return Subject(name, folder, open_tokenizer(folder), settings.passage_template, longest_input(config))
+    return Subject(name, folder, open_tokenizer(folder), longest_input(read_config(folder)))
 
 
 def choose(
@@ -95,7 +89,7 @@ def choose(
     if len(whole) < 2 * FEWEST:
         raise DataError(
             f"{where}: {len(whole)} of {len(texts):,} texts have {LENGTHS[0]} tokens or more; "
-            f"to compare pairs of them takes {2 * FEWEST}"
+            f"to compare pairs of them takes {2 * FEWEST} (in plain files, blank lines part texts)"
         )
     drawn = {length: fitting(length) for length in LENGTHS if length <= longest.max()}
     worth = {length: found[: len(found) // 2 * 2] for length, found in drawn.items() if len(found) >= 2 * FEWEST}
@@ -104,7 +98,7 @@ def choose(
 
 def token_counts(models: Sequence[Subject], texts: Sequence[str], progress: Progress) -> NDArray[np.int64]:
     """[models, T], special tokens included, up to the most that is asked for; once for models that part texts alike."""
-    kinds = [(model.template, model.tokenizer.backend.to_str()) for model in models]
+    kinds = [model.tokenizer.backend.to_str() for model in models]
     distinct = dict(zip(kinds, models, strict=True))
     with progress.track("measure", len(distinct) * len(texts), "texts") as advance:
 
@@ -120,7 +114,7 @@ def token_counts(models: Sequence[Subject], texts: Sequence[str], progress: Prog
 
 def halves(text: str) -> tuple[str, str]:
     """The beginning of a text, parted at the first blank after its middle."""
-    begin = text[:HALVED]
+    begin = text[:HALVED].strip()
     middle = len(begin) // 2
     blank = begin.find(" ", middle)
     place = middle if blank < 0 else blank
@@ -189,7 +183,7 @@ class Reader(NamedTuple):
         vectors = self.vectors(texts, length)
         return cosines(vectors[0::2], vectors[1::2])
 
-    def vectors(self, texts: Iterable[str], length: int) -> NDArray[np.float32]:
+    def vectors(self, texts: Sequence[str], length: int) -> NDArray[np.float32]:
         """[N, D]"""
         rows = self.model.rows(texts, length)
         vectors = np.empty((len(rows), self.encoder.size), dtype=np.float32)
@@ -199,7 +193,7 @@ class Reader(NamedTuple):
             raise DataError(f"{self.model.folder}: its vectors hold NaN or infinity; did its training diverge?")
         return vectors
 
-    def decoder_series(self, texts: Iterable[str]) -> Series:
+    def decoder_series(self, texts: Sequence[str]) -> Series:
         """Cosine of the decoder's last state to h0 by position, wherever a word is to be predicted; paper, figure 4."""
         backbone = self.encoder.backbone
         decoder = open_decoder(self.model.folder, int(backbone.config.hidden_size)).to(self.runtime.device).eval()
@@ -210,6 +204,8 @@ class Reader(NamedTuple):
             h0 = backbone(input_ids=tokens, attention_mask=attention)[0][:, 0]  # [B, D]
             states = decoder(F.embedding(tokens, embedding_of(backbone)), h0)  # [B, n, D]
             found = F.cosine_similarity(states.float(), h0.float().unsqueeze(1), dim=-1)[:, :-last]
+            if not found[attention[:, last:]].isfinite().all():
+                raise DataError(f"{self.model.folder}: its decoder's states hold NaN or infinity; did it diverge?")
             found = found.masked_fill(~attention[:, last:], float("nan"))
             near[batch, : found.shape[1]] = found.cpu().numpy()
         there = [column[np.isfinite(column)] for column in near.T]

@@ -106,7 +106,7 @@ def convert(checkpoint: Checkpoint, heads: int | None = None) -> Converted:
     Raises DataError when weights are missing, unknown, or of other shapes than the rest ask for.
     """
     prefix = encoder_prefix(checkpoint)
-    own = {name.removeprefix(prefix) for name in checkpoint.tensors if name.startswith(prefix)}
+    own = {name.removeprefix(prefix) for name in checkpoint.tensors if name.startswith(prefix)} - {"version"}
     layers = len({name.split(".")[1] for name in own if name.startswith("layers.")})
     names = encoder_names(layers)
     if unknown := sorted(name for name in own - names.keys() if not name.startswith(OUTSIDE)):
@@ -255,7 +255,8 @@ def _loaded(path: Path) -> dict[str, Any]:
 
 def _root(checkpoint: Checkpoint, name: str) -> str | None:
     """What stands before `name` in the checkpoint, None where nothing is called so."""
-    return next((found.removesuffix(name) for found in checkpoint.tensors if found.endswith(name)), None)
+    roots = (found.removesuffix(name) for found in checkpoint.tensors if found.endswith(name))
+    return next((root for root in roots if "decoder" not in root.split(".")), None)
 
 
 def _matrix(checkpoint: Checkpoint, name: str) -> tuple[int, int]:

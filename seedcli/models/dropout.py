@@ -36,8 +36,11 @@ def _attention(
 ) -> tuple[Tensor, None]:  # fmt: skip
     """As transformers asks for it: [B, H, n, d] -> [B, n, H, d]."""
     usual = scaling is None or math.isclose(scaling, query.shape[-1] ** -0.5)
+    told = rest.get("is_causal")
+    causal = getattr(module, "is_causal", True) if told is None else told  # as transformers understands it
     if (
         not dropout
+        or causal
         or query.device.type != "cpu"
         or query.dtype != torch.float32
         or not usual

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pydantic
-from annotated_types import Ge, Le
+from annotated_types import Ge, Lt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -28,7 +28,7 @@ class DecoderShape:
     layers: Count
     window: Count | None
     positions: Count
-    dropout: Annotated[float, Ge(0), Le(1)]
+    dropout: Annotated[float, Ge(0), Lt(1)]
 
     def new(self, std: float = STD) -> WeakDecoder:
         """A decoder of random weights, N(0, std)."""
@@ -45,7 +45,7 @@ def shape_of(decoder: WeakDecoder) -> DecoderShape:
 
 def keeps_decoder(folder: Path) -> bool:
     """Whether a model folder has its decoder."""
-    return (folder / DECODER).is_dir()
+    return _files(folder)[0].is_file()
 
 
 def keep_decoder(folder: Path, decoder: WeakDecoder) -> list[Path]:

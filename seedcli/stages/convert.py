@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from seedcli.base.errors import ConfigError
+from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.progress import Progress
 from seedcli.configs.convert import ConvertConfig
 from seedcli.models.convert import convert, find_checkpoint, find_vocabulary, read_checkpoint, release_tokenizer
@@ -31,6 +31,8 @@ def inputs(config: ConvertConfig, progress: Progress) -> dict[str, Path]:  # noq
         check_packages()
         return {"model": model_folder(config.source)}
     checkpoint = find_checkpoint(Path(config.source))
+    if config.vocabulary and not config.vocabulary.is_file():
+        raise DataError(f"--vocabulary {config.vocabulary}: no such file; name the vocab.txt or dict.txt itself")
     found = {"checkpoint": checkpoint, "vocabulary": config.vocabulary or find_vocabulary(checkpoint)}
     described = checkpoint.with_name("config.json")
     return found | ({"config": described} if described.is_file() else {})

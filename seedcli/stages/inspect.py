@@ -10,7 +10,7 @@ from seedcli.base.files import write_json
 from seedcli.base.progress import Progress, counted
 from seedcli.configs.inspect import InspectConfig
 from seedcli.data.sources import source_path
-from seedcli.data.text import collection_of, read_documents, text_files
+from seedcli.data.text import Document, collection_of, read_documents, text_files
 from seedcli.evaluation.inspection import Inspection, plot_inspection, read_look, write_inspection
 from seedcli.evaluation.looks import CHARACTERS, Choice, choose, look_at, subject
 from seedcli.models.encoder import model_folder, read_config
@@ -67,11 +67,22 @@ def drawn(config: InspectConfig, stage: Stage) -> tuple[list[str], int]:
         for document in counted(filter(None, read_documents(paths, config.field)), advance):
             place = read if read < config.sample else int(rng.integers(read + 1))
             if place < config.sample:
-                kept[place : place + 1] = [" ".join(document)[:CHARACTERS]]
+                kept[place : place + 1] = [beginning(document)]
             read += 1
     if not read:
         raise DataError(f"{', '.join(config.texts)}: no texts in it, or empty ones alone")
     return kept, read
+
+
+def beginning(document: Document) -> str:
+    """The first CHARACTERS of a text, whose further lines aren't read."""
+    lines, size = list[str](), 0
+    for line in document:
+        lines.append(line)
+        size += len(line) + 1
+        if size >= CHARACTERS:
+            break
+    return " ".join(lines)[:CHARACTERS]
 
 
 def expect(config: InspectConfig, stage: Stage, texts: list[str], choice: Choice, folders: list[Path]) -> None:

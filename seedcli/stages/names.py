@@ -1,6 +1,7 @@
 """NAME=SOURCE: how an option names the several things that it takes."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from seedcli.base.errors import ConfigError
 
@@ -13,8 +14,9 @@ def named(given: Sequence[str], named_after: Callable[[str], str], option: str, 
     sources: dict[str, str] = {}
     for item in given:
         name, equals, rest = item.partition("=")
-        source = rest if equals else item
-        name = name if equals else named_after(source)
+        if not equals or Path(item).exists():  # a path may hold a =
+            name, rest = named_after(item), item
+        source = rest
         if not (name and source):
             raise ConfigError(f"{option}: got {item!r}; expected NAME=SOURCE, or a source alone")
         if name in sources:

@@ -73,8 +73,9 @@ def choose_tokenizer(config: PretrainConfig, stage: Stage) -> Tokenizer:
             with stage.progress.track("tokenizer", total, "characters") as advance, made_whole(kept) as aside:
                 lines = (line for document in read_documents(paths(texts), words.field) for line in document)
                 trained = wordpiece.train_tokenizer(
-                    measured(lines, advance), words.vocabulary or VOCABULARY, words.lowercase, words.length
-                )
+                    measured(lines, advance), words.vocabulary or VOCABULARY, words.lowercase, words.length,
+                    config.machine.threads,
+                )  # fmt: skip
                 trained.save(aside)
         return kept
 
@@ -110,7 +111,9 @@ def blocks_of(config: PretrainConfig, stage: Stage, tokenizer: Tokenizer, texts:
 
     def make() -> Ragged:
         documents = read_documents(paths(texts), words.field)
-        return blocks.make_blocks(documents, tokenizer, words.length, words.pack, kept, stage.progress, total)
+        return blocks.make_blocks(
+            documents, tokenizer, words.length, words.pack, kept, stage.progress, total, config.machine.threads
+        )
 
     return stage.runtime.cached(make)
 
@@ -124,6 +127,8 @@ def held_out_blocks(
     """
     share = config.watch.held_out_share
     if texts := held_out_of(stage):
+        if {*identities(texts)} & {*identities(texts_of(stage))}:
+            raise ConfigError(f"--held-out {config.watch.held_out}: its content is in --text too, and trained on")
         held_out = blocks_of(config, stage, tokenizer, texts)
         return made, taken(held_out, spread(len(held_out), most))
     if not share:

@@ -14,6 +14,7 @@ from seedcli.base.config import resolve
 from seedcli.base.errors import ConfigError, SeedError
 from seedcli.base.manifest import Manifest, alone, changed_output, differences, plan_of, read_manifest
 from seedcli.base.progress import Progress
+from seedcli.base.verbs import typed
 from seedcli.configs import VERBS
 from seedcli.stages.stage import identified, perform
 
@@ -95,7 +96,7 @@ def judge(step: Step, undone: set[str], progress: Progress) -> Verdict:
     except SeedError as error:
         return Verdict("blocked", str(error))
     if manifest.verb != step.verb:
-        return Verdict("remake", f"it was seed {manifest.verb}")
+        return Verdict("remake", f"it was {typed(manifest.verb)}")
     if manifest.plan != plan:
         return Verdict("remake", "; ".join(differences(manifest, step.config)) or "its inputs have changed")
     if manifest.status != "finished":

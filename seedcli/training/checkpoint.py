@@ -32,7 +32,7 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
 
 
 def save_checkpoint(folder: Path, state: TrainingState, step: int, keep: int = 1) -> None:
-    """Leave the state after `step` steps; of the older ones, so many stay that there are `keep` in all.
+    """Leave the state after `step` steps; of the older ones, so many stay that there are `keep` in all (0: all stay).
 
     They go when the new one is whole. Raises DataError when the disk is full.
     """
@@ -46,7 +46,7 @@ def save_checkpoint(folder: Path, state: TrainingState, step: int, keep: int = 1
     kept = [f"the checkpoint of step {newest.step:,} is whole" for newest in before[-1:]]
     with telling_refusals(path, *kept), written_whole(path) as aside:
         save_file(tensors, aside, metadata={"training": json.dumps(numbers)})
-    for old in checkpoints(folder)[:-keep]:
+    for old in checkpoints(folder)[:-keep] if keep else []:
         old.path.unlink()
 
 

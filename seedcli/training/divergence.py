@@ -13,7 +13,7 @@ from seedcli.training.log import Figures
 
 SKIPPED = 30  # steps of infinite gradients in a row: a healthy loss scale gives way in a few
 HIGH = 10  # steps in a row whose loss is far too high: one alone may be chance
-RISEN = 3  # times the loss of the first record
+RISEN = 3  # times the loss of the first step
 GUESS = 12.5  # nats of a term: ln 268,000, more than guessing among any vocabulary or batch in use costs
 NAMED = 12  # rows in the message; a file has them all
 
@@ -28,7 +28,7 @@ class Breakdown(NamedTuple):
 class Health:
     """Judges every step, from record to record.
 
-    An explosion is a loss that stays, ten steps on end, above three times that of the first record, and above what
+    An explosion is a loss that stays, ten steps on end, above three times that of the first step, and above what
     guessing costs: a small loss may well jump.
     """
 
@@ -44,6 +44,8 @@ class Health:
                     return Breakdown(step, f"the loss ({term}) became {loss}")
             if not (self.scaled or np.isfinite(norm)):
                 return Breakdown(step, f"the gradient's norm became {norm}")
+            if self.first is None:
+                self.first = float(losses.sum())
             self.skipped = 0 if np.isfinite(norm) else self.skipped + 1
             if self.skipped == SKIPPED:
                 what = f"the gradients became infinite for {SKIPPED} steps, however far the loss scale fell"
@@ -52,8 +54,6 @@ class Health:
             if self.high == HIGH:
                 what = f"the loss rose above {self.limit:.3g} for {HIGH} steps, from {self.first:.3g} in the beginning"
                 return Breakdown(step - HIGH + 1, what)
-        if self.first is None:
-            self.first = float(figures.means.sum())
         return None
 
     @property
@@ -64,7 +64,8 @@ class Health:
 def refuse(breakdown: Breakdown, batches: Any, folder: Path, scaled: bool, first: bool) -> NoReturn:
     """Raises SeedError. The `first` process leaves the step's global batch, as rows, beside the checkpoints."""
     step, what = breakdown
-    found, place = checkpoints(folder), folder / "breakdown.json"
+    found = [checkpoint for checkpoint in checkpoints(folder) if checkpoint.step < step]
+    place = folder / "breakdown.json"
     rows, unit = (batches.rows(step - 1), batches.unit) if hasattr(batches, "rows") else ([], "rows")
     if first:
         write_json(place, {"step": step, "what": what, unit: rows})

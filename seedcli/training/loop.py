@@ -92,7 +92,7 @@ def train(
 
     with (
         Log(folder, training.tensorboard) as log,
-        deferred() as interruption,
+        deferred(progress.say) as interruption,
         ThreadPoolExecutor(1) as ahead,
         progress.track(training.title, training.steps, "steps", start) as advance,
     ):
@@ -131,8 +131,9 @@ def train(
                 values |= watch(done) if watch is not None and looks else {}
                 runtime.share(partial(log.write, done, values | speed))
                 last, notes, window = last | values, told(values | speed), Window()
-            if saves:
-                runtime.share(partial(save_checkpoint, kept, state, done, training.keep_last))
+            if stops or (saves and not health.high):
+                runtime.share(partial(save_checkpoint, kept, state, done, 0 if health.high else training.keep_last))
+                window = Window()
             advance(1, *notes)
             if stops:
                 message = f"stopped after step {done:,}, which is saved; repeat the command to go on"
@@ -155,7 +156,9 @@ class Totals:
     def __init__(self, micro_batches: Sequence[Batch], asked: bool, runtime: Runtime):
         counts = torch.stack([batch.counts for batch in micro_batches]).sum(0)
         more = torch.tensor([sum(batch.tokens for batch in micro_batches), asked], dtype=counts.dtype)
-        totals = runtime.sum(torch.cat([counts, more]).to(runtime.device))
+        packed = torch.cat([counts, more])
+        packed = packed.pin_memory() if runtime.device.type == "cuda" else packed
+        totals = runtime.sum(packed.to(runtime.device, non_blocking=True))
         self.counts = totals[:-2]
         self._more = totals[-2:].to("cpu", non_blocking=True)
         self._arrived = torch.cuda.Event() if totals.is_cuda else None  # type: ignore[no-untyped-call]

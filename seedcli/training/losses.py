@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = {"cpu": 1 << 24, "cuda": 1 << 28}  # logits held at a time; a GPU wants larger products to be busy
+MOST = 8_192  # rows of a chunk: what they add up to must fit in fp16
 
 
 def linear_cross_entropy(states: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -34,7 +35,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         to_states = torch.empty_like(states) if wanted else None
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted else None
         to_bias = torch.zeros_like(bias, dtype=torch.float32) if wanted and bias is not None else None
-        size = min(len(states), max(1, CHUNK[states.device.type] // len(weight)))
+        size = min(len(states), max(1, CHUNK[states.device.type] // len(weight)), MOST)
         held = states.new_empty(size, len(weight))  # one for all chunks: fresh memory costs time on a CPU
         for begin in range(0, len(states), size or 1):
             part, answers = states[begin : begin + size], targets[begin : begin + size]

@@ -25,16 +25,19 @@ def send(number: signal.Signals) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_asks_and_ends_nothing(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with deferred() as interruption:
+    said: list[str] = []
+    with deferred(said.append) as interruption:
         assert interruption.number == 0
         send(number)
         assert interruption.number == number
     assert signal.getsignal(number) == before
+    assert said == ["stopping after this step, which will be saved; Ctrl-C stops at once"]
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_ctrl_c_ends_at_once(first: signal.Signals) -> None:
-    with deferred() as interruption:
+    said: list[str] = []
+    with deferred(said.append) as interruption:
         send(first)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
@@ -43,15 +46,18 @@ def test_a_second_ctrl_c_ends_at_once(first: signal.Signals) -> None:
 
 
 def test_sigterm_may_come_twice() -> None:
-    with deferred() as interruption:
+    said: list[str] = []
+    with deferred(said.append) as interruption:
         send(signal.SIGTERM)
         send(signal.SIGTERM)
     assert interruption.number == signal.SIGTERM
+    assert len(said) == 1
 
 
 def test_what_was_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with deferred() as interruption:
+    said: list[str] = []
+    with deferred(said.append) as interruption:
         send(signal.SIGINT)
     assert interruption.number == 0
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -61,7 +67,7 @@ def test_other_threads_leave_the_handlers_alone() -> None:
     found = []
 
     def work() -> None:
-        with deferred():
+        with deferred(print):
             found.append((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)))
 
     expected = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))

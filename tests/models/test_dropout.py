@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel, RobertaConfig, RobertaModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    ModernBertConfig,
+    ModernBertModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from seedcli.models import dropout as quick
 from seedcli.models.dropout import Dropout, attention_with_dropout, dropout, kept, quicken
@@ -80,6 +89,7 @@ SMALL = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_atten
 BACKBONES = {
     "bert": lambda: BertModel(BertConfig(**SMALL)),
     "roberta": lambda: RobertaModel(RobertaConfig(**SMALL, pad_token_id=1)),
+    "gpt2": lambda: GPT2Model(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, attn_pdrop=0.1)),
     "modernbert": lambda: ModernBertModel(
         ModernBertConfig(**SMALL, pad_token_id=0, attention_dropout=0.1, local_attention=4, cls_token_id=1,
                          sep_token_id=2, bos_token_id=1, eos_token_id=2)

@@ -211,7 +211,8 @@ def test_a_folder_becomes_a_graph(fine_tuned: Path, tmp_path: Path, texts: list[
     ("flags", "error", "message"),
     [
         ({"source": "nowhere"}, DataError, "nowhere: no such file or folder; give a released checkpoint"),
-        ({"vocabulary": "nowhere"}, DataError, "nowhere: no such file or folder"),
+        ({"vocabulary": "nowhere"}, DataError, "--vocabulary nowhere: no such file"),
+        ({"vocabulary": "."}, DataError, "--vocabulary .: no such file; name the vocab.txt or dict.txt itself"),
         ({"to": "onnx", "heads": 4}, ConfigError, "--vocabulary and --heads are for released checkpoints"),
         ({"to": "onnx"}, DataError, "no model in it"),
         ({"heads": 5}, DataError, "5 attention heads can't share 32 values; give --heads"),

@@ -26,11 +26,13 @@ from seedcli.cli import app
 from seedcli.configs.inspect import InspectConfig
 from seedcli.evaluation import looks
 from seedcli.evaluation.inspection import read_inspection
-from seedcli.evaluation.looks import Choice, choose, halves, subject
+from seedcli.evaluation.looks import CHARACTERS, Choice, choose, halves, subject
 from seedcli.models.decoder import WeakDecoder
 from seedcli.models.encoder import EncoderSettings, save_model
-from seedcli.models.kept import keep_decoder, open_decoder
+from seedcli.models.kept import keep_decoder, keeps_decoder, open_decoder
 from seedcli.stages import inspect as stage
+from seedcli.stages.inspect import beginning
+from seedcli.stages.names import named
 from seedcli.stages.stage import Stage, identified
 
 HIDDEN = 32
@@ -220,6 +222,29 @@ def test_a_command_that_was_killed_goes_on_with_the_next_model(inspected, report
     assert looked == ["weak", "short", "short", "mean"]
     assert (tmp_path / "out" / "inspect.json").read_bytes() == (report / "inspect.json").read_bytes()
     assert not (tmp_path / "out" / "looks").exists()
+
+
+def test_a_path_may_hold_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lr=1e-4/model").mkdir(parents=True)
+    given = ["lr=1e-4/model", "other=lr=1e-4/model"]
+    expected = {"model": "lr=1e-4/model", "other": "lr=1e-4/model"}
+    assert named(given, lambda source: Path(source).name, "MODEL", "models") == expected
+
+
+def test_a_text_is_read_no_further_than_it_is_used():
+    lines = iter(["word " * 20] * 1_000)
+    assert len(beginning(lines)) == CHARACTERS
+    assert len([*lines]) == 1_000 - -(-CHARACTERS // 101)
+
+
+def test_both_halves_of_a_text_hold_words():
+    assert halves(f"see {'x' * 40} ") == ("see " + "x" * 18, "x" * 22)
+
+
+def test_a_folder_that_is_only_called_decoder_is_no_decoder(tmp_path):
+    (tmp_path / "decoder").mkdir()
+    assert not keeps_decoder(tmp_path)
 
 
 def test_a_model_that_diverged_is_named(inspected, models, tmp_path):

@@ -1,6 +1,7 @@
 """What pre-training begins from, what it refuses, and what it leaves."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,13 @@ def test_a_decoder_without_a_window_reads_all_that_went_before(chain, tmp_path, 
     weak = pretrain(perform, tmp_path / "2", chain.beir, steps=2, **given, **{"model.window": 2})
     assert whole["decoder"] == pytest.approx(long["decoder"], abs=1e-5)
     assert whole["decoder"] != pytest.approx(weak["decoder"], abs=1e-5)
+
+
+def test_a_copy_of_the_text_is_not_held_out(chain, tmp_path, perform):
+    shutil.copytree(chain.beir, tmp_path / "copy")
+    given = {"model.size": "tiny", "words.tokenizer": chain.encoder, "watch.held_out": tmp_path / "copy"}
+    with pytest.raises(ConfigError, match="its content is in --text too, and trained on"):
+        pretrain(perform, tmp_path / "out", chain.beir, steps=1, **given)
 
 
 def test_the_decoder_begins_as_wide_as_the_encoder(chain, tmp_path, perform):

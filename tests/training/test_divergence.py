@@ -59,6 +59,12 @@ def test_an_explosion_is_told_with_the_step_where_it_began():
     assert (found.step, "above 30 for 10 steps, from 10 in the beginning" in found.what) == (26, True)
 
 
+def test_an_explosion_within_the_first_record_is_told():
+    found = examined(Health(["mlm"], scaled=False, first=None), [10.0] * 3 + [400.0] * 3_000, every=50)
+    assert found is not None
+    assert found.step == 4
+
+
 def test_a_resumed_run_knows_where_it_began():
     assert examined(Health(["mlm"], False, first=10.0), [31.0] * 20) is not None
     assert examined(Health(["mlm"], False, first=None), [31.0] * 20) is None

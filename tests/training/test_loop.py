@@ -292,6 +292,15 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path: Path
     assert (written["step"], written["blocks"]) == (5, [[0, row] for row in range(40, 60)])
 
 
+def test_a_checkpoint_from_after_the_breakdown_is_not_called_good_and_replaces_none(tmp_path: Path) -> None:
+    """Ten steps of too high a loss break a run down; some of them had passed when it was time to save."""
+    points = [POINT] * 7 + [(1.0, 100.0)] * 20
+    with pytest.raises(SeedError, match="at step 8 the loss rose") as caught:
+        trained(tmp_path, points, log_every=5, save_every=5, lr=1e-9)
+    assert "The last good checkpoint is that of step 5:" in str(caught.value)
+    assert saved(tmp_path) == [5]
+
+
 def test_a_gradient_that_is_no_number_names_its_own_step_and_not_that_of_the_loss_after_it(tmp_path: Path) -> None:
     """The loss is (0 - 1e15)^2 and its gradient 2 (0 - 1e15) 1e30, which is too much for float32."""
     with pytest.raises(SeedError, match=r"(?s)at step 3 the gradient's norm became inf; .* saved before"):
