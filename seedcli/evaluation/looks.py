@@ -69,7 +69,8 @@ class Choice(NamedTuple):
 
 
 def subject(name: str, folder: Path) -> Subject:
-    return Subject(name, folder, open_tokenizer(folder), longest_input(read_config(folder)))
+    config = read_config(folder)
+    return Subject(name, folder, open_tokenizer(folder), longest_input(config))
 
 
 def choose(
