@@ -18,6 +18,7 @@ from seedcli.data.batches import Sequences
 from seedcli.data.records import Passage, Query
 from seedcli.data.templates import check_template
 from seedcli.data.tokenizer import Tokenizer, open_tokenizer
+from seedcli.models.decoder import STD
 from seedcli.models.heads import PARTS, read_head, read_modules, width, write_head
 
 Pooling = Literal["cls", "mean"]
@@ -100,7 +101,7 @@ def open_masked_lm(folder: Path) -> tuple[PreTrainedModel, bool]:
 
 
 def new_masked_lm(
-    size: Size, vocabulary: int, positions: int, pad: int, dropout: float, std: float = 0.02
+    size: Size, vocabulary: int, positions: int, pad: int, dropout: float, std: float = STD
 ) -> PreTrainedModel:
     """A BERT of random weights, N(0, std)."""
     layers, hidden = SIZES[size]

@@ -41,6 +41,7 @@ from seedcli.stages.pretraining_text import (
     files_of_text,
     held_out_blocks,
     held_out_of,
+    refuse_copies,
     refuse_shared,
     text_size,
     texts_of,
@@ -101,6 +102,7 @@ def check_options(config: PretrainConfig) -> None:
 
 def run(config: PretrainConfig, stage: Stage) -> Outcome:
     check_batch(config.optimize.batch_size, stage.runtime)
+    refuse_copies(stage)
     expect(config, stage)
     tokenizer = choose_tokenizer(config, stage)
     model = build_model(config, stage, tokenizer)

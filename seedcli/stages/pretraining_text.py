@@ -42,6 +42,13 @@ def refuse_shared(held_out: Path, texts: Sequence[Path]) -> None:
             raise ConfigError(f"--held-out {held_out}: {path} is in --text too, so it would be trained on")
 
 
+def refuse_copies(stage: Stage) -> None:
+    """Raises ConfigError when text that is held out is trained on under another name."""
+    for held in held_out_of(stage):
+        if held.identity in identities(texts_of(stage)):
+            raise ConfigError(f"--held-out {held.path}: its content is in --text too, and trained on")
+
+
 def files_of_text(source: Path) -> set[Path]:
     """The files that are read; a collection stands for its own. Raises DataError when there is no text."""
     return {source.resolve()} if collection_of(source) else {path.resolve() for path in text_files(source)}
@@ -127,8 +134,6 @@ def held_out_blocks(
     """
     share = config.watch.held_out_share
     if texts := held_out_of(stage):
-        if {*identities(texts)} & {*identities(texts_of(stage))}:
-            raise ConfigError(f"--held-out {config.watch.held_out}: its content is in --text too, and trained on")
         held_out = blocks_of(config, stage, tokenizer, texts)
         return made, taken(held_out, spread(len(held_out), most))
     if not share:
