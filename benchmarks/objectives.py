@@ -194,8 +194,9 @@ class Bench:
             },
             "optimize": {
                 "steps": steps(options, run), "batch_size": options.questions, "lr": options.tune_lr,
-                "temperature": options.temperature, "seed": run.seed,
+                "seed": run.seed,
             },
+            "loss": {"temperature": options.temperature},
             "saving": {"log_every": 5, "save_every": 100},
             "machine": {"precision": options.precision},
         }  # fmt: skip
@@ -301,7 +302,7 @@ def training(folder: Path) -> dict[str, Any]:
     """
     logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     records = [record for record in logged if "loss" in record]
-    names = [name for name in ("mlm", "decoder", "nll") if records[-1].get(name)]
+    names = [name for name in ("mlm", "decoder", "in-batch") if records[-1].get(name)]
     spans = np.array_split(range(len(records)), min(SPANS, len(records)))
     curve = [
         {"step": records[span[-1]]["step"], **{name: mean([records[row][name] for row in span]) for name in names}}

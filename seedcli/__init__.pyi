@@ -125,22 +125,33 @@ def finetune(
     model: StrPath,
     data: StrPath,
     split: str = "train",
+    fraction: float = 1.0,
+    max_queries: int | None = None,
     problems: Literal["report", "stop"] = "report",
-    pooling: Literal["cls", "mean"] | None = None,
+    pooling: Literal["cls", "mean", "last"] | None = None,
     similarity: Literal["dot", "cosine"] | None = None,
+    head: Literal["linear", "none"] | None = None,
+    untied: bool = False,
     query_length: int | None = None,
     passage_length: int | None = None,
     negatives: StrPath = "bm25",
-    depth: int = 100,
+    negative_depth: str = "100",
     hard: int = 1,
+    loss: Literal["in-batch", "triplet", "pairwise", "margin-mse", "kl"] = "in-batch",
+    temperature: float = 1.0,
     steps: int | None = None,
     epochs: float = 40.0,
     batch_size: int = 128,
-    temperature: float = 1.0,
+    chunk: int | None = None,
+    optimizer: Literal["adamw", "lamb"] = "adamw",
     lr: float = 2e-05,
     warmup: int | None = None,
     clip: float = 2.0,
     seed: int = 0,
+    dev: str | None = None,
+    watch_every: int = 500,
+    dev_passages: int | None = 10000,
+    patience: int | None = None,
     log_every: int = 50,
     save_every: int = 500,
     keep_last: int = 1,
@@ -161,25 +172,39 @@ def finetune(
     - model: The model to start from: a folder, or a name of the Hugging Face hub.
     - data: Passages, queries and qrels: a collection; or a file of examples (triples, DPR's JSON).
     - split: The qrels to train on.
+    - fraction: The share of the training queries to use; a larger share holds the smaller.
+    - max_queries: Training queries at most, drawn in the same way.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
-    - pooling: The vector of a text: of [CLS], or the tokens' mean.
+    - pooling: The vector of a text: of [CLS], the tokens' mean, or of the last token (decoders).
     - similarity: What compares two vectors.
+    - head: What stands after pooling: a linear layer and a layer norm, as in the MS MARCO runs, or nothing.
+    - untied: An encoder of its own for queries and for passages, as in the Natural Questions runs.
     - query_length: Tokens of a query; longer ones are cut.
     - passage_length: Tokens of a passage; longer ones are cut.
     - negatives: Where hard negatives come from: bm25 (searched here), a run (a file, or a folder of seed search),
       file (those that the examples of data bring), or a file of triples of ids, which are the examples then.
-    - depth: How many of the first passages of a ranking are candidates.
-    - hard: Hard negatives a query; the other queries' passages come on top.
+    - negative_depth: Which passages of a ranking are candidates: the first 100, or 10:200 for the 11th to the
+      200th.
+    - hard: Hard negatives a query; the other queries' passages come on top. With a loss of triples, a triple each.
+    - loss: in-batch: the positive among all passages of the batch (DPR). triplet, pairwise: above one negative by a
+      margin, or in likelihood. margin-mse, kl: as a teacher scored them, in the examples' file.
+    - temperature: What scores are divided by; about 0.05 for cosine.
     - steps: Steps of the optimiser; left out: as many as epochs take.
     - epochs: Passes over the training queries, when steps is left out.
-    - batch_size: Queries a step, over all processes. Each is told from all passages of the batch at once; adding up
-      gradients of smaller batches would not be the same.
-    - temperature: What scores are divided by; about 0.05 for cosine.
-    - lr: Peak rate of AdamW; it falls linearly to zero.
+    - batch_size: Queries (or triples) a step, over all processes. Each query is told from all passages of the batch
+      at once; adding up gradients of smaller batches would not be the same.
+    - chunk: Texts encoded at a time; the rest of a batch holds its vectors alone, and is computed once more for the
+      same gradient: less memory, a third more work.
+    - optimizer: adamw (DPR), or lamb without bias correction (the MS MARCO and MIND runs).
+    - lr: Peak rate.
     - warmup: Steps in which the rate rises; left out: a tenth of all, at most DPR's 1,237.
     - clip: Largest norm of the gradient.
-    - seed: Of order, negatives and dropout.
+    - seed: Of order, negatives, dropout and new weights.
+    - dev: Search now and then for the queries that these qrels judge; leaves the best model, and the last in last/.
+    - watch_every: Steps between looks.
+    - dev_passages: Passages they are searched in: those that are right, and more by the seed; none: all.
+    - patience: End after so many looks without a better one.
     - log_every: Steps between records in log.jsonl.
     - save_every: Steps between checkpoints to resume from.
     - keep_last: Checkpoints kept until the end, the newest.
@@ -193,13 +218,25 @@ def finetune(
 
     In `options`, with what they are when left out:
 
+    - tower.dimensions (None): Widths that vectors may later be cut to (Matryoshka), such as [64, 128]; the whole is
+      trained, too.
     - tower.query_template (None): How a query is written, such as 'query: {text}'.
     - tower.passage_template (None): How a passage is written, such as '{title} [SEP] {text}', or a name: beir,
       msmarco-document, nq, mind.
-    - optimize.weight_decay (0.0): Decoupled decay of matrices.
-    - optimize.beta1 (0.9): AdamW: decay of the first moment.
-    - optimize.beta2 (0.999): AdamW: decay of the second moment.
-    - optimize.eps (1e-08): AdamW: added to the denominator.
+    - negatives.drop_answers (False): Leave out candidates that hold an answer of the query (NQ).
+    - negatives.absolute_margin (None): Leave out candidates that score above the positive's score less this.
+    - negatives.relative_margin (None): Leave out candidates that score above the positive's score less this share
+      of it, such as 0.05.
+    - loss.margin (1.0): triplet: how far the positive is to be above.
+    - loss.symmetric (False): in-batch: tell passages from the batch's queries, too; the mean of both.
+    - loss.teacher_temperature (1.0): kl: what the teacher's scores are divided by.
+    - optimize.schedule ('linear'): How the rate falls to nothing after warm-up.
+    - optimize.weight_decay (0.0): Decoupled decay; AdamW's of matrices alone.
+    - optimize.beta1 (0.9): Decay of the first moment.
+    - optimize.beta2 (0.999): Decay of the second moment.
+    - optimize.eps (1e-08): Added to the denominator.
+    - watch.dev_data (None): The collection of dev; left out: data.
+    - watch.dev_queries (500): Queries looked at, drawn by the seed; none: all.
     """
 
 def encode(

@@ -144,7 +144,7 @@ def chain(beir: Path, perform: Perform) -> Chain:
     perform("pretrain", out=made.encoder, text=[str(beir)], **TINY, **{"optimize.steps": 12, "saving.log_every": 4})
     perform("index", out=made.words, kind="bm25", corpus=beir, heap="256m")
     steps = {"optimize.steps": 12, "optimize.batch_size": 8, "optimize.lr": 1e-3, "optimize.warmup": 2}
-    tower = {"tower.similarity": "cosine", "optimize.temperature": 0.05}
+    tower = {"tower.similarity": "cosine", "loss.temperature": 0.05}
     perform("finetune", out=made.retriever, model=made.encoder, data=beir, **steps, **tower)
     perform("encode", out=made.vectors, model=made.retriever, corpus=beir, shard_size=16)
     perform("index", out=made.flat, vectors=made.vectors)

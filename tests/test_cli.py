@@ -75,7 +75,7 @@ def test_help_says_what_is_required_and_what_the_default_is():
     text = words(seed("finetune", "--help").stdout)
     assert "--model TEXT The model to start from: a folder, or a name of the Hugging Face hub. [required]" in text
     assert "[default: 0.05" not in text
-    assert "--lr FLOAT Peak rate of AdamW; it falls linearly to zero. [default: 2e-05]" in text
+    assert "--lr FLOAT Peak rate. [default: 2e-05]" in text
     assert "--pack --no-pack" in words(seed("pretrain", "--help").stdout)
 
 

@@ -61,18 +61,27 @@ class Model(Result):
             raise ConfigError(f"role: got {role!r}; it should be 'query' or 'passage'")
         given = [texts] if isinstance(texts, str) else texts
         records = [Query("", clean(text)) if role == "query" else Passage("", "", clean(text)) for text in given]
-        written = [item.text for item in self._encoder.items(records)]
-        return self._encoder.encode(written, role)
+        encoder = self._queries if role == "query" else self._passages
+        return encoder.encode([item.text for item in encoder.items(records)], role)
 
     @cached_property
-    def _encoder(self) -> "TextEncoder":
-        from seedcli.models.encoder import open_encoder
+    def _queries(self) -> "TextEncoder":
+        return self._opened("query")
+
+    @cached_property
+    def _passages(self) -> "TextEncoder":
+        from seedcli.models.towers import untied
+
+        return self._opened("passage") if untied(self.path) else self._queries
+
+    def _opened(self, role: Literal["query", "passage"]) -> "TextEncoder":
+        from seedcli.models.towers import open_tower
         from seedcli.retrieval.encoding import TextEncoder
         from seedcli.stages.search import BATCH_TOKENS
         from seedcli.stages.stage import joined
 
         with joined("encode", self) as here:
-            return TextEncoder(*open_encoder(self.path), here, BATCH_TOKENS)
+            return TextEncoder(*open_tower(self.path, role), here, BATCH_TOKENS)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_doc import Doc
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
-from seedcli.base.config import INPUT, RARE
+from seedcli.base.config import INCIDENTAL, INPUT, RARE
 from seedcli.configs.groups import Machine, Problems, Saving
 
 
@@ -15,12 +15,25 @@ from seedcli.configs.groups import Machine, Problems, Saving
 class Tower:
     """Encoder (what is left out stays as the model has it)"""
 
-    pooling: Annotated[Literal["cls", "mean"] | None, Doc("The vector of a text: of [CLS], or the tokens' mean.")] = (
-        None
-    )
+    pooling: Annotated[
+        Literal["cls", "mean", "last"] | None,
+        Doc("The vector of a text: of [CLS], the tokens' mean, or of the last token (decoders)."),
+    ] = None
     similarity: Annotated[Literal["dot", "cosine"] | None, Doc("What compares two vectors.")] = None
+    head: Annotated[
+        Literal["linear", "none"] | None,
+        Doc("What stands after pooling: a linear layer and a layer norm, as in the MS MARCO runs, or nothing."),
+    ] = None
+    untied: Annotated[
+        bool, Doc("An encoder of its own for queries and for passages, as in the Natural Questions runs.")
+    ] = False
     query_length: Annotated[int | None, Ge(4), Doc("Tokens of a query; longer ones are cut.")] = None
     passage_length: Annotated[int | None, Ge(4), Doc("Tokens of a passage; longer ones are cut.")] = None
+    dimensions: Annotated[
+        list[Annotated[int, Ge(1)]] | None,
+        Doc("Widths that vectors may later be cut to (Matryoshka), such as [64, 128]; the whole is trained, too."),
+        RARE,
+    ] = None
     query_template: Annotated[str | None, Doc("How a query is written, such as 'query: {text}'."), RARE] = None
     passage_template: Annotated[
         str | None,
@@ -41,8 +54,43 @@ class Negatives:
         ),
         INPUT,
     ] = "bm25"
-    depth: Annotated[int, Ge(1), Doc("How many of the first passages of a ranking are candidates.")] = 100
-    hard: Annotated[int, Ge(0), Doc("Hard negatives a query; the other queries' passages come on top.")] = 1
+    negative_depth: Annotated[
+        str, Doc("Which passages of a ranking are candidates: the first 100, or 10:200 for the 11th to the 200th.")
+    ] = "100"
+    hard: Annotated[
+        int,
+        Ge(0),
+        Doc("Hard negatives a query; the other queries' passages come on top. With a loss of triples, a triple each."),
+    ] = 1
+    drop_answers: Annotated[bool, Doc("Leave out candidates that hold an answer of the query (NQ)."), RARE] = False
+    absolute_margin: Annotated[
+        float | None, Ge(0), Doc("Leave out candidates that score above the positive's score less this."), RARE
+    ] = None
+    relative_margin: Annotated[
+        float | None,
+        Ge(0),
+        Doc("Leave out candidates that score above the positive's score less this share of it, such as 0.05."),
+        RARE,
+    ] = None
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Loss"""
+
+    loss: Annotated[
+        Literal["in-batch", "triplet", "pairwise", "margin-mse", "kl"],
+        Doc(
+            "in-batch: the positive among all passages of the batch (DPR). triplet, pairwise: above one negative by a "
+            "margin, or in likelihood. margin-mse, kl: as a teacher scored them, in the examples' file."
+        ),
+    ] = "in-batch"
+    temperature: Annotated[float, Gt(0), Doc("What scores are divided by; about 0.05 for cosine.")] = 1.0
+    margin: Annotated[float, Ge(0), Doc("triplet: how far the positive is to be above."), RARE] = 1.0
+    symmetric: Annotated[
+        bool, Doc("in-batch: tell passages from the batch's queries, too; the mean of both."), RARE
+    ] = False
+    teacher_temperature: Annotated[float, Gt(0), Doc("kl: what the teacher's scores are divided by."), RARE] = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,29 +100,59 @@ class Optimize:
     steps: Annotated[int | None, Ge(1), Doc("Steps of the optimiser; left out: as many as --epochs take.")] = None
     epochs: Annotated[float, Gt(0), Doc("Passes over the training queries, when --steps is left out.")] = 40.0
     batch_size: Annotated[
-        int, Ge(2), Doc("Queries a step, over all processes. Each is told from all passages of the batch at once; "
-                        "adding up gradients of smaller batches would not be the same.")
+        int, Ge(2), Doc("Queries (or triples) a step, over all processes. Each query is told from all passages of the "
+                        "batch at once; adding up gradients of smaller batches would not be the same.")
     ] = 128  # fmt: skip
-    temperature: Annotated[float, Gt(0), Doc("What scores are divided by; about 0.05 for cosine.")] = 1.0
-    lr: Annotated[float, Gt(0), Doc("Peak rate of AdamW; it falls linearly to zero.")] = 2e-5
+    chunk: Annotated[
+        int | None,
+        Ge(1),
+        Doc("Texts encoded at a time; the rest of a batch holds its vectors alone, and is computed once more for the "
+            "same gradient: less memory, a third more work."),
+        INCIDENTAL,
+    ] = None  # fmt: skip
+    optimizer: Annotated[
+        Literal["adamw", "lamb"], Doc("adamw (DPR), or lamb without bias correction (the MS MARCO and MIND runs).")
+    ] = "adamw"
+    lr: Annotated[float, Gt(0), Doc("Peak rate.")] = 2e-5
+    schedule: Annotated[Literal["linear", "cosine"], Doc("How the rate falls to nothing after warm-up."), RARE] = (
+        "linear"
+    )
     warmup: Annotated[
         int | None, Ge(0), Doc("Steps in which the rate rises; left out: a tenth of all, at most DPR's 1,237.")
     ] = None
     clip: Annotated[float, Gt(0), Doc("Largest norm of the gradient.")] = 2.0
-    weight_decay: Annotated[float, Ge(0), Doc("Decoupled decay of matrices."), RARE] = 0.0
-    beta1: Annotated[float, Ge(0), Lt(1), Doc("AdamW: decay of the first moment."), RARE] = 0.9
-    beta2: Annotated[float, Ge(0), Lt(1), Doc("AdamW: decay of the second moment."), RARE] = 0.999
-    eps: Annotated[float, Gt(0), Doc("AdamW: added to the denominator."), RARE] = 1e-8
-    seed: Annotated[int, Ge(0), Doc("Of order, negatives and dropout.")] = 0
+    weight_decay: Annotated[float, Ge(0), Doc("Decoupled decay; AdamW's of matrices alone."), RARE] = 0.0
+    beta1: Annotated[float, Ge(0), Lt(1), Doc("Decay of the first moment."), RARE] = 0.9
+    beta2: Annotated[float, Ge(0), Lt(1), Doc("Decay of the second moment."), RARE] = 0.999
+    eps: Annotated[float, Gt(0), Doc("Added to the denominator."), RARE] = 1e-8
+    seed: Annotated[int, Ge(0), Doc("Of order, negatives, dropout and new weights.")] = 0
+
+
+@dataclass(frozen=True)
+class Watching:
+    """Watching retrieval (off unless --dev names a split)"""
+
+    dev: Annotated[
+        str | None,
+        Doc(
+            "Search now and then for the queries that these qrels judge; leaves the best model, and the last in last/."
+        ),
+    ] = None
+    dev_data: Annotated[str | None, Doc("The collection of --dev; left out: --data."), INPUT, RARE] = None
+    watch_every: Annotated[int, Ge(1), Doc("Steps between looks.")] = 500
+    dev_queries: Annotated[int | None, Ge(1), Doc("Queries looked at, drawn by the seed; none: all."), RARE] = 500
+    dev_passages: Annotated[
+        int | None, Ge(1), Doc("Passages they are searched in: those that are right, and more by the seed; none: all.")
+    ] = 10_000
+    patience: Annotated[int | None, Ge(1), Doc("End after so many looks without a better one.")] = None
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
     """Fine-tune an encoder into a retriever: each query is told from its negatives and from the batch's (DPR).
 
-    The loss is that of Karpukhin et al. 2020 over the passages of all processes; rate, batch, warm-up and epochs are
-    its Natural Questions settings; one tower serves queries and passages. Leaves a model folder that
-    sentence-transformers opens too. Under torchrun, several processes train one model.
+    Rate, batch, warm-up and epochs are those of Karpukhin et al. 2020 on Natural Questions. Leaves a model folder that
+    sentence-transformers opens too. Under torchrun, several processes train one model, on a batch over all of them.
     """
 
     out: Annotated[Path, Doc("The folder to leave the model in.")]
@@ -83,9 +161,15 @@ class FinetuneConfig:
         str, Doc("Passages, queries and qrels: a collection; or a file of examples (triples, DPR's JSON)."), INPUT
     ]
     split: Annotated[str, Doc("The qrels to train on.")] = "train"
+    fraction: Annotated[
+        float, Gt(0), Le(1), Doc("The share of the training queries to use; a larger share holds the smaller.")
+    ] = 1.0
+    max_queries: Annotated[int | None, Ge(1), Doc("Training queries at most, drawn in the same way.")] = None
     problems: Problems = "report"
     tower: Tower = field(default_factory=Tower)
     negatives: Negatives = field(default_factory=Negatives)
+    loss: Losses = field(default_factory=Losses)
     optimize: Optimize = field(default_factory=Optimize)
+    watch: Watching = field(default_factory=Watching)
     saving: Saving = field(default_factory=Saving)
     machine: Machine = field(default_factory=Machine)

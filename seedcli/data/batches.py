@@ -28,6 +28,21 @@ class Sequences(NamedTuple):
         return Sequences(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
 
 
+class Groups(NamedTuple):
+    """B texts in groups of like length, so that little of them is padding."""
+
+    parts: list[Sequences]
+    places: Tensor  # [B] the row of each text when the parts stand one after the other
+
+    @property
+    def tokens(self) -> int:
+        """Real ones."""
+        return sum(int(part.attention.sum()) for part in self.parts)
+
+    def to(self, device: torch.device) -> "Groups":
+        return Groups([part.to(device) for part in self.parts], self.places.to(device, non_blocking=True))
+
+
 class PretrainingBatch(NamedTuple):
     """A micro-batch. Places count through [B, n] row by row, so that no device is asked how many there are."""
 
@@ -90,6 +105,27 @@ def padded(rows: Sequence[NDArray[Any]], pad: int) -> Sequences:
         tokens[row, : len(values)] = values
         attention[row, : len(values)] = True
     return Sequences(torch.from_numpy(tokens), torch.from_numpy(attention))
+
+
+def grouped(rows: Sequence[NDArray[Any]], pad: int, budget: int, most: int | None = None) -> Groups:
+    """Texts in groups of at most `budget` tokens, padding included, and of at most `most` texts."""
+    batches = list(token_batches([len(row) for row in rows], budget, most))
+    parts = [padded([rows[row] for row in batch], pad) for batch in batches]
+    order = np.concatenate(batches) if batches else np.empty(0, np.int64)
+    places = np.empty(len(rows), np.int64)
+    places[order] = np.arange(len(rows))
+    return Groups(parts, torch.from_numpy(places))
+
+
+def token_batches(lengths: Sequence[int], budget: int, most: int | None = None) -> Iterator[NDArray[np.intp]]:
+    """Rows in batches of like length, the longest first, each of at most `budget` tokens with its padding."""
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    begin = 0
+    while begin < len(order):
+        size = max(1, budget // max(1, lengths[order[begin]]))
+        size = size if most is None else min(size, most)
+        yield order[begin : begin + size]
+        begin += size
 
 
 def global_batch(total: int, size: int, step: int, seed: int) -> list[tuple[int, int]]:

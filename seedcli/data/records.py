@@ -27,6 +27,8 @@ class Example(NamedTuple):
     query: Query | str
     positives: Sequence[Passage | str]
     negatives: Sequence[Passage | str]
+    positive_scores: Sequence[float] = ()  # a teacher's, as many as passages, or none
+    negative_scores: Sequence[float] = ()
 
 
 class Impression(NamedTuple):

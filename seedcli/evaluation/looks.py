@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seedcli.base.errors import DataError
 from seedcli.base.progress import Advance, Progress
 from seedcli.base.runtime import Runtime
-from seedcli.data.batches import Sequences, padded
+from seedcli.data.batches import Sequences, padded, token_batches
 from seedcli.data.tokenizer import BATCH, Tokenizer, open_tokenizer
 from seedcli.evaluation.inspection import Look
 from seedcli.evaluation.representations import (
@@ -34,7 +34,6 @@ from seedcli.evaluation.representations import (
 from seedcli.models.encoder import Encoder, Pooling, longest_input, open_encoder, read_config
 from seedcli.models.kept import keeps_decoder, open_decoder
 from seedcli.models.seed import embedding_of
-from seedcli.retrieval.encoding import token_batches
 
 LENGTHS = (16, 32, 64, 128, 256, 512)  # tokens, as in the paper's figures 1 and 5
 FEWEST = 30  # values that a mean is worth telling of

@@ -2,10 +2,13 @@
 
 import dataclasses
 import re
+from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -21,7 +24,7 @@ from seedcli.data.tokenizer import Tokenizer, open_tokenizer
 from seedcli.models.decoder import STD
 from seedcli.models.heads import PARTS, read_head, read_modules, width, write_head
 
-Pooling = Literal["cls", "mean"]
+Pooling = Literal["cls", "mean", "last"]
 Similarity = Literal["dot", "cosine"]
 Size = Literal["tiny", "mini", "small", "base"]
 SIZES: dict[Size, tuple[int, int]] = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "base": (12, 768)}
@@ -38,10 +41,11 @@ class EncoderSettings:
     passage_length: int = 256
     query_template: str = "{text}"
     passage_template: str = "{title} {text}"
+    dimensions: tuple[Annotated[int, Ge(1)], ...] = ()  # widths that vectors may be cut to (Kusupati et al. 2022)
 
 
 class Encoder(nn.Module):
-    """A backbone with its settings, and the head that some models have; one tower for queries and passages."""
+    """A backbone with its settings, and the head that some models have."""
 
     def __init__(self, backbone: PreTrainedModel, settings: EncoderSettings, head: nn.Sequential | None = None):
         super().__init__()
@@ -50,6 +54,7 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.settings = settings
         self.head = head
+        self.options = {"use_cache": False} if "use_cache" in signature(backbone.forward).parameters else {}
 
     @property
     def size(self) -> int:
@@ -58,15 +63,21 @@ class Encoder(nn.Module):
 
     def forward(self, texts: Sequences) -> Tensor:
         """Token ids [B, n] -> vectors [B, D]."""
-        hidden = self.backbone(input_ids=texts.tokens, attention_mask=texts.attention)[0]  # [B, n, D]
-        if self.settings.pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            weights = texts.attention.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * weights).sum(1) / weights.sum(1)
+        hidden = self.backbone(input_ids=texts.tokens, attention_mask=texts.attention, **self.options)[0]  # [B, n, D]
+        pooled = pool(hidden, texts.attention, self.settings.pooling)
         if self.head is not None:
             pooled = self.head(pooled)
         return F.normalize(pooled.float(), dim=-1) if self.settings.similarity == "cosine" else pooled.float()
+
+
+def pool(hidden: Tensor, attention: Tensor, pooling: Pooling) -> Tensor:
+    """A vector a text, [B, n, D], [B, n] -> [B, D]; texts are padded on the right, whatever their tokenizer says."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "last":
+        return hidden[torch.arange(len(hidden), device=hidden.device), attention.sum(1) - 1]
+    weights = attention.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)
 
 
 def model_folder(name: str) -> Path:
@@ -152,6 +163,8 @@ def from_folder(kind: Any, folder: Path, missing_head: list[str] | None = None) 
 def read_config(folder: Path) -> PreTrainedConfig:
     """The architecture that a model folder names. Raises DataError when it names none that transformers has."""
     if not (folder / "config.json").is_file():
+        if (folder / "query" / "config.json").is_file():
+            raise DataError(f"{folder}: holds two towers; name one of them, {folder / 'query'} or {folder / 'passage'}")
         raise DataError(f"{folder}: no model in it (config.json)")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-any-return]
@@ -283,6 +296,7 @@ def save_model(
             "pooling_mode_mean_tokens": settings.pooling == "mean",
             "pooling_mode_max_tokens": False,
             "pooling_mode_mean_sqrt_len_tokens": False,
+            "pooling_mode_lasttoken": settings.pooling == "last",
         },
     )
     prompts = {
@@ -324,4 +338,6 @@ def _pooling(path: Path) -> Pooling:
         return "cls"
     if modes in ({"mean"}, {"mean_tokens"}):
         return "mean"
-    raise DataError(f"{path}: pools by {', '.join(sorted(modes)) or 'nothing'}; seed pools by cls or mean")
+    if modes == {"lasttoken"}:
+        return "last"
+    raise DataError(f"{path}: pools by {', '.join(sorted(modes)) or 'nothing'}; seed pools by cls, mean or last")

@@ -90,6 +90,14 @@ def write_head(folder: Path, head: nn.Sequential | None) -> list[tuple[str, str]
     return written
 
 
+def new_head(hidden: int, std: float) -> nn.Sequential:
+    """Linear(D, D) -> LayerNorm, as the published MS MARCO and MIND runs have it; weights N(0, std), biases 0."""
+    linear = nn.Linear(hidden, hidden)
+    nn.init.normal_(linear.weight, std=std)
+    nn.init.zeros_(linear.bias)
+    return dense_head([linear, nn.LayerNorm(hidden)])
+
+
 def dense_head(layers: Sequence[nn.Linear | nn.LayerNorm]) -> nn.Sequential:
     """A head of plain layers, without activations."""
     return nn.Sequential(*(Dense(part, nn.Identity()) if isinstance(part, nn.Linear) else part for part in layers))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from seedcli.base.errors import DataError
 from seedcli.base.progress import Advance
+from seedcli.data.ids import fingerprint
 from seedcli.data.pairs import Pairs, PairWriter, open_pairs, pairs_of
 from seedcli.data.problems import Problems
 from seedcli.data.ragged import Ragged, RaggedWriter, mapped
@@ -24,9 +25,11 @@ from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import EncoderSettings
 from seedcli.retrieval.runs import Run
 
-RULES = 1  # to be raised when other files would come out of the same examples
+RULES = 2  # to be raised when other files would come out of the same examples
 BATCH = 1 << 13  # examples held at a time
 WITHOUT = "queries without a negative"
+SCORES = ("positive_scores", "negative_scores")  # their files
+NOTHING = np.empty(0, np.float32)
 
 
 class TrainingSet(NamedTuple):
@@ -38,19 +41,50 @@ class TrainingSet(NamedTuple):
     positives: Ragged  # [E] rows of passages
     negatives: Ragged  # [E] rows of passages, in the order of the run
     right: Pairs  # numbers of queries, and of the passages that are right for them
+    scores: "Scores | None" = None
+
+
+class Scores(NamedTuple):
+    """What a run or a teacher gave to the passages of E examples, NaN where it gave nothing."""
+
+    positives: Ragged  # [E], as those of the training set
+    negatives: Ragged  # [E]
 
 
 def positive_ids(grades: dict[str, int]) -> list[str]:
     return [passage for passage, grade in grades.items() if grade > 0]
 
 
+def chosen(queries: Sequence[str], fraction: float, most: int | None, seed: int) -> set[str]:
+    """A share of different queries, at least one and at most `most`; the same seed's larger share holds the smaller."""
+    order = sorted(set(queries), key=lambda query: fingerprint(f"{seed} {query}"))
+    count = max(1, round(fraction * len(order)))
+    return set(order[: count if most is None else min(count, most)])
+
+
+def part_of(data: TrainingSet, kept: NDArray[np.bool_]) -> TrainingSet:
+    """Some of the examples [E]."""
+
+    def of(rows: Ragged) -> Ragged:
+        counts = np.diff(rows.offsets)
+        return Ragged(rows.values[np.repeat(kept, counts)], np.append(0, np.cumsum(counts[kept])))
+
+    scores = None if data.scores is None else Scores(*map(of, data.scores))
+    positives, negatives = of(data.positives), of(data.negatives)
+    return data._replace(trained=data.trained[kept], positives=positives, negatives=negatives, scores=scores)
+
+
 def from_qrels(
-    queries: Texts, passages: Texts, qrels: Qrels, run: Run, depth: int
+    queries: Texts, passages: Texts, qrels: Qrels, run: Run, places: slice
 ) -> tuple[TrainingSet, dict[str, Any], Problems]:
-    """An example for every query that has a text and a positive; a report of what was dropped, and what is wrong."""
+    """An example for every query that has a text and a positive; a report of what was dropped, and what is wrong.
+
+    Candidates are the passages of its ranking at `places`.
+    """
     trained, positives, negatives = [], [], []
+    right_scores, wrong_scores = [], []
     dropped = dict.fromkeys(("positive", "text of a positive", "not in the corpus"), 0)
-    without = {"text": 0, "positive": 0, "negative": 0}
+    without = {"text": 0, "positive": 0}
     problems = Problems()
     asked = queries.ids.rows(list(qrels))
     for (query, grades), row in zip(qrels.items(), asked.tolist(), strict=True):
@@ -67,7 +101,8 @@ def from_qrels(
             without["positive"] += 1
             problems.add("queries without a positive in the corpus", query)
             continue
-        found = [id_.decode() for id_ in run.ranking(query)[0][:depth].tolist()]
+        documents, scores = run.ranking(query)
+        found = [id_.decode() for id_ in documents[places].tolist()]
         pool = passages.ids.rows(found)
         for id_ in (id_ for id_, place in zip(found, pool.tolist(), strict=True) if place < 0):
             problems.add("negatives that the corpus lacks", id_)
@@ -76,30 +111,40 @@ def from_qrels(
         dropped["positive"] += int(same.sum())
         dropped["text of a positive"] += int(equal.sum())
         dropped["not in the corpus"] += int((~known).sum())
-        pool = pool[known & ~same & ~equal]
-        without["negative"] += not len(pool)
+        kept = known & ~same & ~equal
         trained.append(row)
         positives.append(right)
-        negatives.append(pool)
+        negatives.append(pool[kept])
+        named = [id_ for id_, found_at in zip(named, rows.tolist(), strict=True) if found_at >= 0]
+        right_scores.append([_score(id_, documents, scores) for id_ in named])
+        wrong_scores.append(scores[places][kept])
     report = {"queries": len(trained), "queries without": without, "candidates dropped": dropped}
     pools = Ragged.of(positives, np.int64), Ragged.of(negatives, np.int64)
     rows = np.array(trained, dtype=np.int64)
     owners = np.repeat(queries.numbers[rows], np.diff(pools[0].offsets))
     right_pairs = pairs_of(owners, passages.numbers[pools[0].values])
-    return TrainingSet(queries, passages, rows, *pools, right_pairs), report, problems
+    given = Scores(Ragged.of(right_scores, np.float32), Ragged.of(wrong_scores, np.float32))
+    return TrainingSet(queries, passages, rows, *pools, right_pairs, given), report, problems
+
+
+def _score(id_: str, documents: NDArray[np.bytes_], scores: NDArray[np.float32]) -> float:
+    """What a ranking gave to a document, NaN where it lacks it."""
+    found = np.flatnonzero(documents == id_.encode())
+    return float(scores[found[0]]) if len(found) else np.nan
 
 
 def write_examples(
     folder: Path, examples: Iterable[Example], settings: EncoderSettings, tokenizer: Tokenizer,
-    texts: tuple[Texts, Texts] | None, depth: int, advance: Advance, qrels: Qrels | None = None,
+    texts: tuple[Texts, Texts] | None, scored: bool, advance: Advance, qrels: Qrels | None = None,
 ) -> Problems:  # fmt: skip
     """Leave examples in a folder, a part held at a time: by rows of `texts` (queries, passages) when they name ids,
-    else with their own texts. Of each example the first `depth` negatives are kept; one without a positive is left out.
-    What `qrels` judge to be right is no negative either.
+    else with their own texts. One without a positive is left out. What `qrels` judge to be right is no negative either.
+    Where they are `scored`, their scores are left beside them.
     """
     problems, rest = Problems(), iter(examples)
     source: _ById | _ByText = _ById(*texts) if texts else _ByText(folder, settings, tokenizer)
     positives, negatives = (RaggedWriter(folder, name, np.int64) for name in ("positives", "negatives"))
+    scores = [RaggedWriter(folder, name, np.float32) for name in SCORES] if scored else []
     right = PairWriter(folder)
     if texts and qrels:
         right.extend(*judged_pairs(qrels, *texts))
@@ -107,7 +152,10 @@ def write_examples(
         while batch := list(islice(rest, BATCH)):
             asked, numbers = source.queries([example.query for example in batch], problems)
             found = source.passages([example.positives for example in batch], problems)
-            wrong = source.passages([example.negatives[:depth] for example in batch], problems)
+            wrong = source.passages([example.negatives for example in batch], problems)
+            if scored:
+                found = found.scored([(example.positives, example.positive_scores) for example in batch])
+                wrong = wrong.scored([(example.negatives, example.negative_scores) for example in batch])
             kept = (asked >= 0) & (found.counts > 0)
             for number in np.flatnonzero((asked >= 0) & (found.counts == 0)).tolist():
                 problems.add("queries without a positive", _name(batch[number].query))
@@ -117,10 +165,12 @@ def write_examples(
             trained.write(asked[kept].tobytes())
             positives.extend_flat(found.rows, found.counts)
             negatives.extend_flat(wrong.rows, wrong.counts)
+            for writer, part in zip(scores, (found, wrong), strict=False):
+                writer.extend_flat(part.scores, part.counts)
             right.extend(np.repeat(numbers[kept], found.counts), found.numbers)
             advance(len(batch))
-    for writer in (positives, negatives, right, source):
-        writer.close()
+    for closing in (positives, negatives, *scores, right, source):
+        closing.close()
     return problems
 
 
@@ -138,7 +188,9 @@ def open_examples(folder: Path, texts: tuple[Texts, Texts] | None) -> TrainingSe
     queries, passages = texts or (open_texts(folder / "queries"), open_texts(folder / "passages"))
     trained = mapped(folder / "trained", np.int64)
     rows = Ragged.open(folder, "positives"), Ragged.open(folder, "negatives")
-    return TrainingSet(queries, passages, trained, *rows, open_pairs(folder))
+    scored = (folder / f"{SCORES[0]}.dtype").is_file()
+    scores = Scores(*(Ragged.open(folder, name) for name in SCORES)) if scored else None
+    return TrainingSet(queries, passages, trained, *rows, open_pairs(folder), scores)
 
 
 class _Found(NamedTuple):
@@ -147,11 +199,21 @@ class _Found(NamedTuple):
     rows: NDArray[np.int64]
     numbers: NDArray[np.int64]
     counts: NDArray[np.int64]  # of each example
+    known: NDArray[np.bool_]  # of all that were named, whether they are among these
+    scores: NDArray[np.float32] = NOTHING
 
     def of(self, kept: NDArray[np.bool_]) -> "_Found":
         """Those of some of the examples."""
         inside = np.repeat(kept, self.counts)
-        return _Found(self.rows[inside], self.numbers[inside], self.counts[kept])
+        scores = self.scores[inside] if len(self.scores) else self.scores
+        return self._replace(
+            rows=self.rows[inside], numbers=self.numbers[inside], counts=self.counts[kept], scores=scores
+        )
+
+    def scored(self, given: Sequence[tuple[Sequence[Any], Sequence[float]]]) -> "_Found":
+        """With the scores that examples give to the passages they name, NaN where they give none."""
+        flat = [score for named, scores in given for score in (scores or [np.nan] * len(named))]
+        return self._replace(scores=np.array(flat, np.float32)[self.known])
 
 
 class _ById:
@@ -173,7 +235,8 @@ class _ById:
         rows, owners = self.found.ids.rows(ids), np.repeat(np.arange(len(named)), _counts(named))
         known = rows >= 0
         _tell(problems, "passages of examples that the corpus lacks", ids, ~known)
-        return _Found(rows[known], self.found.numbers[rows[known]], np.bincount(owners[known], minlength=len(named)))
+        counts = np.bincount(owners[known], minlength=len(named))
+        return _Found(rows[known], self.found.numbers[rows[known]], counts, known)
 
     def close(self) -> None:
         pass
@@ -193,7 +256,7 @@ class _ByText:
     def passages(self, named: Sequence[Sequence[Passage | str]], problems: Problems) -> _Found:
         flat = list(chain.from_iterable(named))
         written = self._written(self.found, self.settings.passage_template, flat, "passages", problems)
-        return _Found(*written, _counts(named))
+        return _Found(*written, _counts(named), np.ones(len(flat), bool))
 
     def _written(
         self, writer: TextWriter, template: str, named: Sequence[Query | Passage | str], unit: str, problems: Problems

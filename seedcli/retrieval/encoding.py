@@ -6,7 +6,7 @@ Letters: N texts, n tokens of the longest in a batch, D vector width.
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from seedcli.base.progress import Advance, Progress
 from seedcli.base.runtime import Runtime
-from seedcli.data.batches import padded
+from seedcli.data.batches import padded, token_batches
 from seedcli.data.records import Passage, Query
 from seedcli.data.templates import render
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import Encoder
+from seedcli.models.towers import Role
 from seedcli.retrieval.vectors import shard_path, write_shard
-
-Role = Literal["query", "passage"]
 
 
 class Item(NamedTuple):
@@ -60,16 +59,6 @@ class TextEncoder:
                 if advance:
                     advance(len(batch))
         return vectors
-
-
-def token_batches(lengths: Sequence[int], budget: int) -> Iterator[NDArray[Any]]:
-    """Rows in batches of like length, the longest first, each at most `budget` tokens with its padding."""
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    begin = 0
-    while begin < len(order):
-        size = max(1, budget // max(1, lengths[order[begin]]))
-        yield order[begin : begin + size]
-        begin += size
 
 
 def write_vectors(

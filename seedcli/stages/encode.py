@@ -9,8 +9,9 @@ from seedcli.configs.encode import EncodeConfig
 from seedcli.data.records import Passage, Query
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import Survey, survey_passages, survey_queries
-from seedcli.models.encoder import model_folder, open_encoder
-from seedcli.retrieval.encoding import Role, TextEncoder, write_vectors
+from seedcli.models.encoder import model_folder
+from seedcli.models.towers import Role, open_tower
+from seedcli.retrieval.encoding import TextEncoder, write_vectors
 from seedcli.retrieval.vectors import open_shards
 from seedcli.stages.estimates import LIBRARIES, announce, mean_tokens, rounded, weights
 from seedcli.stages.stage import Outcome, Stage
@@ -28,9 +29,9 @@ def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
 
 
 def run(config: EncodeConfig, stage: Stage) -> Outcome:
-    encoder, tokenizer = open_encoder(Path(stage.inputs["model"].path))
-    model = TextEncoder(encoder, tokenizer, stage.runtime, config.batch_tokens)
     role: Role = "passage" if config.corpus is not None else "query"
+    encoder, tokenizer = open_tower(Path(stage.inputs["model"].path), role)
+    model = TextEncoder(encoder, tokenizer, stage.runtime, config.batch_tokens)
     name = "collection" if role == "passage" else "queries"
     source, identity = stage.inputs[name].path, stage.inputs[name].identity
     collection = open_collection(source)

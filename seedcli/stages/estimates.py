@@ -2,16 +2,18 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seedcli.base.errors import DataError
+from seedcli.base.errors import DataError, SeedError
 from seedcli.base.files import files_of
 from seedcli.base.machine import existing, memory, size
+from seedcli.base.runtime import Runtime
 from seedcli.data.lines import COMPRESSED
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.stages.stage import Stage
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = 450 << 20  # bytes: Python with torch and transformers loaded, measured on Linux
 PACKED = 3  # bytes of text in a byte of .gz or .zst
+NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc")  # as torch says it
 SAMPLE = 500  # texts whose tokens are counted
 
 
@@ -76,6 +79,37 @@ def training_memory(parameters: int, tokens: int, hidden: int, layers: int) -> i
     68 bytes of the hidden width a token and layer in fp32 (Korthikanti et al. 2022, eq. 2, without its attention term).
     """
     return LIBRARIES + 16 * parameters + 68 * tokens * hidden * layers
+
+
+@contextmanager
+def telling_memory(advice: str) -> Iterator[None]:
+    """Where the device or this machine has no memory left, raises a SeedError that tells what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        said = str(error)
+        if not (type(error).__name__ == "OutOfMemoryError" or any(words in said for words in NO_MEMORY)):
+            raise
+        raise SeedError(f"no memory left; {advice}. What is saved stays: repeat the command with that") from None
+
+
+def lower(flag: str, now: int, holds: Callable[[int], int], room: int) -> str:
+    """Advice to lower an option to a power of two that is estimated to fit into four fifths of `room` bytes."""
+    smaller = [2**power for power in range(now.bit_length()) if 2**power <= now / 2]
+    fitting = [value for value in smaller if holds(value) <= 0.8 * room] or smaller[:1]
+    if not fitting:
+        return f"{flag} {now} can't be lower: take shorter texts or a smaller model"
+    value = fitting[-1]
+    return f"give {flag} {value} in place of {now} (estimate: {size(holds(value))} of {size(room)})"
+
+
+def device_memory(runtime: Runtime) -> int:
+    """Bytes of the GPU's memory, or of this machine's, shared by its processes."""
+    import torch
+
+    if runtime.device.type == "cuda":
+        return int(torch.cuda.get_device_properties(runtime.device).total_memory)
+    return memory()[0] // runtime.world
 
 
 def checkpointed(weights: int, keep: int) -> int:

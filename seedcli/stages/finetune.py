@@ -1,8 +1,10 @@
 """seed finetune: a model, a training set and its negatives -> a retriever."""
 
+import copy
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,33 +15,37 @@ from seedcli.configs.finetune import FinetuneConfig
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.templates import template_of
 from seedcli.data.tokenizer import Tokenizer
-from seedcli.models.encoder import (
-    Encoder,
-    EncoderSettings,
-    check_settings,
-    model_folder,
-    open_encoder,
-    read_config,
-    read_settings,
-    save_model,
-)
+from seedcli.models.encoder import EncoderSettings, check_settings, model_folder, read_config, read_settings
 from seedcli.models.flops import encoder_shape, encoding_operations
+from seedcli.models.heads import new_head
+from seedcli.models.towers import Towers, open_towers, save_towers, tower_folder
 from seedcli.negatives.examples import TrainingSet
-from seedcli.negatives.sampling import ContrastiveBatches
-from seedcli.stages.estimates import arithmetic
+from seedcli.negatives.sampling import ContrastiveBatches, Grouping
+from seedcli.retrieval.dev import DevRetrieval
+from seedcli.stages.dev_set import dev_set
+from seedcli.stages.estimates import arithmetic, telling_memory
 from seedcli.stages.stage import Outcome, Stage, check_batch
-from seedcli.stages.training_set import FILE, Preparation, holds_examples
+from seedcli.stages.texts import Source
+from seedcli.stages.training_set import FILE, Preparation, check_scores, holds_examples, places, smaller_chunk
 from seedcli.training.checkpoint import CHECKPOINTS
 from seedcli.training.loop import Training, train
-from seedcli.training.objectives import ContrastiveObjective
-from seedcli.training.optimizers import adamw, warmup_steps
+from seedcli.training.objectives import TAUGHT, ContrastiveObjective, Loss
+from seedcli.training.optimizers import SCHEDULES, adamw, lamb, warmup_steps
+
+GROUPED = {"cpu": 4_096, "cuda": 1 << 16}  # tokens encoded at a time, padding included: a GPU wants more to be busy
 
 
 def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
-    """The model, the data, and the run or the triples if there are some, by name."""
+    """The model, the data, the run or the triples if there are some, and the dev collection, by name."""
     data, source = open_collection(config.data, progress), config.negatives.negatives
     paths = {"model": model_folder(config.model), "data": source_path(config.data)}
     chosen_settings(config, paths["model"])
+    check_options(config)
+    if config.watch.dev is not None:
+        dev = config.watch.dev_data
+        (data if dev is None else open_collection(dev, progress)).qrels(config.watch.dev)
+        if dev is not None:
+            paths["dev"] = source_path(dev)
     given = None if source == "bm25" else paths["data"] if source == FILE else source_path(source, progress)
     if given is not None and not given.exists():
         raise ConfigError(f"--negatives {source}: no such file or folder; a run, triples, or the word bm25 or {FILE}")
@@ -47,6 +53,10 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
         paths["negatives"] = given
         next(open_collection(given).examples(config.split), None)
         return paths
+    if config.loss.loss in TAUGHT:
+        raise ConfigError(
+            f"--loss {config.loss.loss}: needs a teacher's scores; give --negatives {FILE} and examples with scores"
+        )
     if given is not None and config.negatives.hard:
         paths["negatives"] = given
     if data.example_readers and not data.qrels_readers:
@@ -55,46 +65,120 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
     return paths
 
 
+def check_options(config: FinetuneConfig) -> None:
+    """Raises ConfigError for options that don't go together."""
+    places(config.negatives.negative_depth)
+    loss = config.loss.loss
+    if loss != "in-batch" and not config.negatives.hard:
+        raise ConfigError(f"--loss {loss}: compares with hard negatives; give --hard 1 or more")
+    if config.loss.symmetric and loss != "in-batch":
+        raise ConfigError(f"--set loss.symmetric: is for --loss in-batch, not {loss}")
+    if config.watch.dev is None and (config.watch.patience or config.watch.dev_data):
+        raise ConfigError("--patience and watch.dev_data: need --dev, the split to look at")
+
+
 def run(config: FinetuneConfig, stage: Stage) -> Outcome:
     check_batch(config.optimize.batch_size, stage.runtime)
     torch.manual_seed(config.optimize.seed)
-    encoder, tokenizer = open_encoder(Path(stage.inputs["model"].path))
-    encoder.settings = chosen_settings(config, Path(stage.inputs["model"].path))
+    towers, tokenizer = opened(config, Path(stage.inputs["model"].path))
     collection = open_collection(stage.inputs["data"].path)
-    data = Preparation(config, stage, encoder, tokenizer, collection).training_set()
-    metrics = train_encoder(config, stage, encoder, data, tokenizer)
+    preparation = Preparation(config, stage, towers, tokenizer, collection)
+    data = preparation.training_set()
+    check_scores(config, data)
+    watch = watching(config, stage, towers, tokenizer, preparation.source)
+    with telling_memory(smaller_chunk(config, towers, stage.runtime)):
+        metrics = train_towers(config, stage, towers, data, tokenizer, watch)
     files: list[Path] = []
+    if watch is not None:
+        metrics |= {"best_step": watch.best.step, "best_dev_mrr@10": watch.best.value}
+        if watch.best.step < watch.looks[-1].step:
+            if stage.runtime.first:
+                files += save_towers(stage.folder / "last", towers, tokenizer)
+            stage.runtime.barrier()
+            watch.restore()
     if stage.runtime.first:
-        files = save_model(stage.folder, encoder.backbone, tokenizer, encoder.settings, encoder.head)
-    metrics = {"queries": len(data.trained), **metrics}
-    return Outcome(files, metrics, scratch=[stage.folder / CHECKPOINTS])
+        files += save_towers(stage.folder, towers, tokenizer)
+    return Outcome(files, {"queries": len(data.trained), **metrics}, scratch=[stage.folder / CHECKPOINTS])
+
+
+def opened(config: FinetuneConfig, folder: Path) -> tuple[Towers, Tokenizer]:
+    """The model's towers as the options change them."""
+    towers, tokenizer = open_towers(folder)
+    if config.tower.untied and not towers.untied:
+        towers = Towers(towers.query, copy.deepcopy(towers.query))
+    for tower in towers.different:
+        tower.settings = chosen_settings(config, folder)
+        if config.tower.head == "none":
+            tower.head = None
+        elif config.tower.head == "linear" and tower.head is None:
+            built = tower.backbone.config
+            tower.head = new_head(int(built.hidden_size), float(getattr(built, "initializer_range", 0.02)))
+    widest = max((0, *towers.settings.dimensions))
+    if widest > towers.passage.size:
+        raise ConfigError(f"--set tower.dimensions: {widest} is more than the {towers.passage.size} of this model")
+    return towers, tokenizer
 
 
 def chosen_settings(config: FinetuneConfig, model: Path) -> EncoderSettings:
     """The model's settings, but for what the options change. Raises ConfigError when they don't fit the model."""
-    changed = {name: value for name, value in dataclasses.asdict(config.tower).items() if value is not None}
+    known = {field.name for field in dataclasses.fields(EncoderSettings)}
+    given = {name: value for name, value in dataclasses.asdict(config.tower).items() if name in known}
+    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     changed |= {name: template_of(changed[name]) for name in changed if name.endswith("_template")}
-    architecture = read_config(model)
-    settings = dataclasses.replace(read_settings(model, architecture), **changed)
+    changed |= {name: tuple(sorted(set(changed[name]))) for name in changed if name == "dimensions"}
+    folder = tower_folder(model, "passage")
+    architecture = read_config(folder)
+    settings = dataclasses.replace(read_settings(folder, architecture), **changed)
     check_settings(settings, architecture)
     return settings
 
 
-def train_encoder(
-    config: FinetuneConfig, stage: Stage, encoder: Encoder, data: TrainingSet, tokenizer: Tokenizer
-) -> dict[str, float]:
+def watching(
+    config: FinetuneConfig, stage: Stage, towers: Towers, tokenizer: Tokenizer, source: Source
+) -> DevRetrieval | None:
+    """What looks at the dev queries; None unless they are asked for."""
+    if config.watch.dev is None:
+        return None
+    if "dev" in stage.inputs:
+        given = stage.inputs["dev"]
+        source = dataclasses.replace(source, collection=open_collection(given.path), identity=given.identity)
+    dev = dev_set(config, source)
+    return DevRetrieval(
+        towers, dev, tokenizer.pad, stage.folder, stage.runtime, stage.progress, config.watch.patience
+    )  # fmt: skip
+
+
+def train_towers(
+    config: FinetuneConfig, stage: Stage, towers: Towers, data: TrainingSet, tokenizer: Tokenizer,
+    watch: DevRetrieval | None,
+) -> dict[str, float]:  # fmt: skip
     options, runtime = config.optimize, stage.runtime
-    steps = options.steps or math.ceil(options.epochs * len(data.trained) / options.batch_size)
-    batches = ContrastiveBatches(data, tokenizer.pad, options.batch_size, config.negatives.hard, options.seed)
-    objective = ContrastiveObjective(encoder, options.temperature).to(runtime.device)
-    optimizer = adamw(objective, options.lr, (options.beta1, options.beta2), options.eps, options.weight_decay)
+    grouping = Grouping(GROUPED[runtime.device.type], options.chunk)
+    batches = ContrastiveBatches(
+        data, tokenizer.pad, options.batch_size, config.negatives.hard, options.seed, config.loss.loss, grouping
+    )
+    steps = options.steps or math.ceil(options.epochs * batches.items / options.batch_size)
+    objective = ContrastiveObjective(towers, chosen_loss(config, towers), options.chunk is not None).to(runtime.device)
+    make = {"adamw": adamw, "lamb": lamb}[options.optimizer]
+    optimizer = make(objective, options.lr, (options.beta1, options.beta2), options.eps, options.weight_decay)
     passages = data.passages.tokens  # most of what is read; queries only have fewer products of token with token
-    operations = encoding_operations(encoder_shape(encoder.backbone.config), len(passages.values) / len(passages))
+    shape = encoder_shape(towers.passage.backbone.config)
+    operations = encoding_operations(shape, len(passages.values) / len(passages))
     rate = matrix_rate(runtime)
     stage.progress.say(arithmetic(operations, rate))
     training = Training(
         steps, warmup_steps(options.warmup, steps, 1_237), options.lr, options.clip, options.seed,
         config.saving.log_every, config.saving.save_every, "fine-tune", config.saving.keep_last,
-        config.saving.tensorboard, operations=operations, rate=rate,
+        config.saving.tensorboard, config.watch.watch_every, operations, rate, SCHEDULES[options.schedule],
     )  # fmt: skip
-    return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress)
+    return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress, watch)
+
+
+def chosen_loss(config: FinetuneConfig, towers: Towers) -> Loss:
+    """The loss that the options name, at each width that the model's settings do, the whole one included."""
+    options, dimensions = config.loss, towers.settings.dimensions
+    widths = tuple(sorted({*dimensions, towers.passage.size})) if dimensions else ()
+    return Loss(
+        options.loss, options.temperature, options.margin, options.symmetric, options.teacher_temperature, widths,
+        towers.settings.similarity == "cosine",
+    )  # fmt: skip

@@ -1,6 +1,7 @@
 """seed pretrain: text -> tokenizer -> blocks -> an encoder, trained by masked words and a weak decoder."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,16 @@ from seedcli.models.encoder import (
 from seedcli.models.flops import Decoder, encoder_shape, pretraining_operations
 from seedcli.models.kept import DecoderShape, keep_decoder, keeps_decoder, open_decoder, shape_of
 from seedcli.models.seed import SeedModel, embedding_of
-from seedcli.stages.estimates import announce, arithmetic, checkpointed, rounded, training_memory
+from seedcli.stages.estimates import (
+    announce,
+    arithmetic,
+    checkpointed,
+    device_memory,
+    lower,
+    rounded,
+    telling_memory,
+    training_memory,
+)
 from seedcli.stages.pretraining_text import (
     HELD_OUT,
     VOCABULARY,
@@ -125,18 +135,24 @@ def expect(config: PretrainConfig, stage: Stage) -> None:
     texts = [given for given in (texts_of(stage), held_out_of(stage)) if given]
     tokens = [text_size(stage, given) / TOKEN for given in texts]
     unmade = [n for given, n in zip(texts, tokens, strict=True) if not blocks_made(config, stage, given)]
-    layers, hidden, vocabulary, weights = shape(config, stage)
-    micro = options.micro_batch * words.length
-    chunk = min(CHUNK[stage.runtime.device.type], micro * vocabulary)
-    logits = chunk + words.mask * micro * vocabulary  # of the decoder, of masked words
+    weights = shape(config, stage).weights
     announce(
         stage,
         f"about {rounded(sum(tokens))} tokens of text",
-        training_memory(weights, micro, hidden, layers) + round(12 * logits),  # with their softmax and gradient
+        held(config, stage, options.micro_batch),
         {cache_folder(): round(2 * sum(unmade)), stage.folder: checkpointed(weights, config.saving.keep_last)},
     )
     batch = options.batch_size * words.length
     stage.progress.say(f"{options.steps:,} steps of at most {batch:,} tokens: {options.steps * batch:,} in all")
+
+
+def held(config: PretrainConfig, stage: Stage, micro_batch: int) -> int:
+    """About how many bytes a process holds that computes so many blocks at a time."""
+    layers, hidden, vocabulary, weights = shape(config, stage)
+    micro = micro_batch * config.words.length
+    chunk = min(CHUNK[stage.runtime.device.type], micro * vocabulary)
+    logits = chunk + config.words.mask * micro * vocabulary  # of the decoder, of masked words
+    return training_memory(weights, micro, hidden, layers) + round(12 * logits)  # with their softmax and gradient
 
 
 class Shape(NamedTuple):
@@ -237,7 +253,9 @@ def train_model(config: PretrainConfig, stage: Stage, model: SeedModel, tokenize
         config.saving.log_every, config.saving.save_every, "pre-train", config.saving.keep_last,
         config.saving.tensorboard, config.watch.watch_every, operations, rate,
     )  # fmt: skip
-    return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress, watch)
+    advice = lower("--micro-batch", options.micro_batch, partial(held, config, stage), device_memory(runtime))
+    with telling_memory(advice):
+        return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress, watch)
 
 
 def operations_of(config: PretrainConfig, model: SeedModel, length: float) -> float:

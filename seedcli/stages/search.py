@@ -18,7 +18,7 @@ from seedcli.configs.search import SearchConfig
 from seedcli.data.records import Passage, Query, clean
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import survey
-from seedcli.models.encoder import open_encoder
+from seedcli.models.towers import open_tower
 from seedcli.retrieval import exact
 from seedcli.retrieval.encoding import TextEncoder
 from seedcli.retrieval.fusion import reciprocal_rank
@@ -59,7 +59,7 @@ class FlatIndex:
 
     @cached_property
     def model(self) -> TextEncoder:
-        encoder, tokenizer = open_encoder(located(self.vectors, self.encoded, "model"))
+        encoder, tokenizer = open_tower(located(self.vectors, self.encoded, "model"), "query")
         return TextEncoder(encoder, tokenizer, self.runtime, BATCH_TOKENS)
 
     def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:

@@ -1,86 +1,102 @@
 """What seed finetune trains on: texts as the model reads them, and examples over them, both kept in the cache."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from seedcli.base.errors import DataError
+import numpy as np
+
+from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import cache_folder, made_whole, read_json, write_json
 from seedcli.base.machine import size
 from seedcli.base.manifest import digest, read_manifest
 from seedcli.base.progress import counted
+from seedcli.base.runtime import Runtime
 from seedcli.configs.finetune import FinetuneConfig
 from seedcli.data import tokenised
 from seedcli.data.collections import Collection
 from seedcli.data.lines import first_line
 from seedcli.data.problems import Problems
-from seedcli.data.records import Example, Passage, Query
+from seedcli.data.records import Example, Qrels, Query
 from seedcli.data.sources import open_collection
-from seedcli.data.survey import Survey, survey_passages, survey_queries
-from seedcli.data.templates import render
 from seedcli.data.tokenised import Texts
 from seedcli.data.tokenizer import Tokenizer
-from seedcli.models.encoder import Encoder
+from seedcli.models.towers import Towers
 from seedcli.negatives import examples
 from seedcli.negatives.bm25 import mine
-from seedcli.negatives.examples import TrainingSet, from_qrels
+from seedcli.negatives.examples import TrainingSet, chosen, from_qrels, part_of, positive_ids
+from seedcli.negatives.filters import Margins, answered, cut, drop, histogram, too_near, without_answers
 from seedcli.retrieval.runs import Run, read_run, run_of, run_path
 from seedcli.stages.estimates import (
     announce,
     checkpointed,
-    mean_tokens,
+    device_memory,
+    lower,
     rounded,
     text_bytes,
     training_memory,
     weights,
 )
 from seedcli.stages.stage import Stage
+from seedcli.stages.texts import Source
+from seedcli.training.objectives import TAUGHT, TRIPLES
 
 READ = ("query_template", "passage_template", "query_length", "passage_length")  # settings that decide the tokens
 FILE = "file"  # as a source of negatives: those that the training file brings
 RUN = re.compile(r"(\S+\s+){3}-?\d+\s+\S+\s+\S+\s*")  # the fourth column is a rank; six words of a triple hold none
-
-
-class Reading(NamedTuple):
-    """Queries or passages, and how the model reads them."""
-
-    unit: str
-    records: Callable[[], Iterator[Passage | Query]]
-    survey: Survey
-    template: str
-    length: int
+DEPTH = re.compile(r"(?:(\d+):)?(\d+)")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """A training set in the making: texts and examples are tokenised once, and kept in the cache."""
+    """A training set in the making."""
 
     config: FinetuneConfig
     stage: Stage
-    encoder: Encoder
+    towers: Towers
     tokenizer: Tokenizer
     collection: Collection
+
+    @cached_property
+    def source(self) -> Source:
+        stage = self.stage
+        identity = stage.inputs["data"].identity
+        return Source(self.collection, identity, self.towers.settings, self.tokenizer, stage.runtime, stage.progress)
 
     def training_set(self) -> TrainingSet:
         """The training set; negatives.json says what was left out."""
         config, given = self.config, self.examples()
         data, report, problems = self.from_examples(given) if given else self.from_qrels()
         problems.settle(config.data, config.problems, self.stage.progress)
+        data, dropped = drop(data, self.masks(data))
+        report["candidates dropped"] = report.get("candidates dropped", {}) | dropped
+        without = int((np.diff(data.negatives.offsets) == 0).sum())
+        report["queries without"]["negative"] = without
+        report["scores"] = {} if data.scores is None else histogram(data.scores)
         if not len(data.trained):
             raise DataError(f"{config.data}: no query of {config.split!r} has both a text and a positive in the corpus")
-        without, source = report["queries without"]["negative"], config.negatives.negatives
         if config.negatives.hard and without == len(data.trained):
-            raise DataError(f"{source}: no negative for any query of {config.split!r} is in the corpus")
+            left = f" ({told_drops(report)})" if any(report["candidates dropped"].values()) else ""
+            raise DataError(
+                f"{config.negatives.negatives}: no negative for any query of {config.split!r} is in the corpus{left}"
+            )
         if self.stage.runtime.first:
-            write_json(self.stage.folder / "negatives.json", report)
-        lacking = f"; {without:,} queries without a negative" if config.negatives.hard else ""
-        self.stage.progress.say(
-            f"{len(data.trained):,} training queries, {len(data.passages.tokens):,} passages{lacking}"
-        )
+            write_json(self.stage.folder / "negatives.json", report | {"problems": problems.plain()})
+        self.tell(data, report)
         return data
+
+    def tell(self, data: TrainingSet, report: dict[str, Any]) -> None:
+        without = report["queries without"]["negative"]
+        lacking = f"; {without:,} queries without a negative" if self.config.negatives.hard else ""
+        say = self.stage.progress.say
+        say(f"{len(data.trained):,} training queries, {len(data.passages.tokens):,} passages{lacking}")
+        if self.config.negatives.hard and any(report["candidates dropped"].values()):
+            say(f"candidates that are no negatives: {told_drops(report)}")
 
     def examples(self) -> Callable[[], Iterator[Example]] | None:
         """The training file's examples, or triples that stand for negatives; None when qrels and a run serve."""
@@ -93,121 +109,186 @@ class Preparation:
 
     def from_qrels(self) -> tuple[TrainingSet, dict[str, Any], Problems]:
         config = self.config
-        texts = self.texts(examples=False)
+        texts = self.texts(whole_file=False)
         qrels = self.collection.qrels(config.split)
-        data, report, problems = from_qrels(*texts, qrels, self.negatives_run(), config.negatives.depth)
-        return data, report | {"problems": problems.plain()}, problems
+        judged = [query for query, grades in qrels.items() if positive_ids(grades)]
+        kept = chosen(judged, config.fraction, config.max_queries, config.optimize.seed)
+        if len(kept) < len(judged):
+            qrels = {query: grades for query, grades in qrels.items() if query in kept}
+        return from_qrels(*texts, qrels, self.negatives_run(kept), places(config.negatives.negative_depth))
 
     def from_examples(self, given: Callable[[], Iterator[Example]]) -> tuple[TrainingSet, dict[str, Any], Problems]:
         """Examples by the rows of their texts."""
-        config, stage, settings = self.config, self.stage, self.encoder.settings
+        config, stage, settings = self.config, self.stage, self.towers.settings
         first = next(given(), None)
-        inputs = {name: found.identity for name, found in stage.inputs.items() if name != "model"}
+        scored = first is not None and bool(first.positive_scores or first.negative_scores)
+        by_id = first is not None and isinstance(first.query, str)
+        inputs = {name: found.identity for name, found in stage.inputs.items() if name in {"data", "negatives"}}
         reads = [
-            *map(asdict(settings).get, READ),
+            *map(dataclasses.asdict(settings).get, READ),
             self.tokenizer.backend.to_str(),
             config.split,
-            config.negatives.depth,
+            config.negatives.negative_depth,
+            config.negatives.drop_answers,
         ]
         kept = cache_folder() / f"examples-{digest([examples.RULES, tokenised.RULES, inputs, *reads])[:16]}"
-        source, qrels = bytes_read(given), dict[str, dict[str, int]]()
-        if first is not None and isinstance(first.query, str):
+        source, qrels, texts = bytes_read(given), Qrels(), None
+        if by_id:
             texts = self.texts(True, 0 if kept.is_dir() else 3 * source)
             if self.collection.judges(config.split):
                 qrels = self.collection.qrels(config.split)  # what they know to be right is no negative
         else:
-            texts = None
             self.expect(f"about {size(source)} of examples", 0 if kept.is_dir() else source)
 
         def make() -> Path:
             if not kept.is_dir():
+                answers = Answers(config.negatives.drop_answers and not by_id)
                 with made_whole(kept) as aside, stage.progress.track("examples", None, "examples") as advance:
+                    cut_down = (answers.without(cut(each, places(config.negatives.negative_depth))) for each in given())
                     found = examples.write_examples(
-                        aside, given(), settings, self.tokenizer, texts, config.negatives.depth, advance, qrels
+                        aside, cut_down, settings, self.tokenizer, texts, scored, advance, qrels
                     )
                     write_json(aside / "problems.json", found.plain())
+                    write_json(aside / "dropped.json", answers.told)
             return kept
 
         data = examples.open_examples(stage.runtime.cached(make), texts)
         problems = Problems.of(read_json(kept / "problems.json"))
-        without = {"negative": problems.counts.pop(examples.WITHOUT, 0)}
-        report = {"queries": len(data.trained), "queries without": without, "problems": problems.plain()}
+        problems.counts.pop(examples.WITHOUT, 0)
+        asked = data.queries.numbers[data.trained]
+        if config.fraction < 1 or config.max_queries:
+            named = [str(number) for number in np.unique(asked).tolist()]
+            wanted = {int(name) for name in chosen(named, config.fraction, config.max_queries, config.optimize.seed)}
+            data = part_of(data, np.isin(asked, list(wanted)))
+        report = {
+            "queries": len(data.trained), "queries without": {}, "candidates dropped": read_json(kept / "dropped.json")
+        }  # fmt: skip
         return data, report, problems
 
-    def texts(self, examples: bool, more: int = 0) -> tuple[Texts, Texts]:
+    def masks(self, data: TrainingSet) -> dict[str, Any]:
+        """By the name of a filter, which candidates it drops. Raises ConfigError where it has nothing to go by."""
+        options, masks = self.config.negatives, dict[str, Any]()
+        if options.hard and options.drop_answers and len(data.passages.ids):
+            masks["answer"] = self.stage.runtime.cached(lambda: self.answered(data))
+        margins = Margins(options.absolute_margin, options.relative_margin)
+        if options.hard and margins.any:
+            if data.scores is None:
+                raise ConfigError(
+                    f"--set negatives.{'absolute' if options.absolute_margin is not None else 'relative'}_margin: "
+                    f"the negatives of {options.negatives} have no scores; give a run, or examples with scores"
+                )
+            masks |= too_near(data, data.scores, margins)
+        return masks
+
+    def answered(self, data: TrainingSet) -> Any:
+        trained = set(data.trained.tolist())
+        queries = [query for query in self.collection.queries_of_file(self.config.split) if query.answers]
+        rows = data.queries.ids.rows([query.id for query in queries]).tolist()
+        answers = {row: query.answers for row, query in zip(rows, queries, strict=True) if row in trained}
+        if not answers:
+            raise ConfigError(f"--set negatives.drop_answers: the queries of {self.config.data} bring no answers")
+        total = len(data.passages.tokens)
+        with self.stage.progress.track("answers", total, "passages") as advance:
+            return answered(data, counted(self.collection.passages(), advance), answers)
+
+    def texts(self, whole_file: bool, more: int = 0) -> tuple[Texts, Texts]:
         """Queries and passages as the model reads them; the cache will take `more` bytes for other things.
 
         Examples name any query of their split's file; else those that its qrels judge are read.
         """
-        stage, settings, identity = self.stage, self.encoder.settings, self.stage.inputs["data"].identity
-        split, progress = self.config.split, stage.progress
-        part = f"file of {split}" if examples else split
-
-        def asked() -> Iterator[Query]:
-            return self.collection.queries_of_file(split) if examples else self.collection.queries(split)
-
-        surveys = (
-            stage.runtime.cached(lambda: survey_queries(asked, part, identity, progress)),
-            stage.runtime.cached(lambda: survey_passages(self.collection, identity, progress)),
-        )
-        queries = Reading(f"queries {part}", asked, surveys[0], settings.query_template, settings.query_length)
-        passages = Reading(
-            "passages", self.collection.passages, surveys[1], settings.passage_template, settings.passage_length
-        )
+        source = self.source
+        queries, passages = source.queries(self.config.split, whole_file), source.passages()
         tokens = 0.0
         for reading in (queries, passages):
-            reading.survey.problems.settle(self.config.data, self.config.problems, stage.progress)
-            read = self.tokens(reading)
+            reading.survey.problems.settle(self.config.data, self.config.problems, self.stage.progress)
+            read = source.tokens(reading)
             tokens += read
-            more += 0 if self.folder(reading).is_dir() else 24 * reading.survey.records + int(2 * read)
-        counts = [f"{survey.records:,}" for survey in surveys]
+            more += source.cached_bytes(reading, read)
+        counts = [f"{reading.survey.records:,}" for reading in (queries, passages)]
         self.expect(f"{counts[0]} queries and {counts[1]} passages, about {rounded(tokens)} tokens", more)
-        return self.kept(queries), self.kept(passages)
-
-    def folder(self, reading: Reading) -> Path:
-        """Where the cache keeps the texts of a reading."""
-        read = [reading.unit, reading.template, reading.length, self.tokenizer.backend.to_str()]
-        return cache_folder() / f"texts-{digest([tokenised.RULES, self.stage.inputs['data'].identity, *read])[:16]}"
-
-    def kept(self, reading: Reading) -> Texts:
-        """The texts of a reading from the cache, tokenised unless they are there."""
-        folder, progress = self.folder(reading), self.stage.progress
-
-        def make() -> Texts:
-            if not folder.is_dir():
-                total = reading.survey.records
-                with made_whole(folder) as aside, progress.track("tokens", total, reading.unit.split()[0]) as advance:
-                    records = counted(reading.records(), advance)
-                    tokenised.write_texts(aside, records, reading.template, self.tokenizer, reading.length)
-            return tokenised.open_texts(folder)
-
-        return self.stage.runtime.cached(make)
-
-    def tokens(self, reading: Reading) -> float:
-        """About how many tokens all texts of a reading have."""
-        texts = (render(reading.template, record) for record in reading.records())
-        return reading.survey.records * mean_tokens(texts, self.tokenizer, reading.length)
+        return source.texts(queries), source.texts(passages)
 
     def expect(self, reads: str, cached: int) -> None:
         """Tell what is to come."""
-        settings, built, config = self.encoder.settings, self.encoder.backbone.config, self.config
-        queries = math.ceil(config.optimize.batch_size / self.stage.runtime.world)
-        tokens = queries * (settings.query_length + (1 + config.negatives.hard) * settings.passage_length)
-        holds = training_memory(weights(self.encoder), tokens, self.encoder.size, int(built.num_hidden_layers))
-        saved = checkpointed(weights(self.encoder), config.saving.keep_last)
+        config, numbers = self.config, weights(self.towers)
+        saved = checkpointed(numbers, config.saving.keep_last) + 4 * numbers * 3 * (config.watch.dev is not None)
+        holds = memory_held(config, self.towers, self.stage.runtime.world)
         announce(self.stage, reads, holds, {cache_folder(): cached, self.stage.folder: saved})
 
-    def negatives_run(self) -> Run:
-        """The run that negatives come from: given, or mined here with BM25 and kept beside the model."""
+    def negatives_run(self, wanted: set[str]) -> Run:
+        """The run that negatives come from: given, or searched with BM25 and kept beside the model."""
         config, stage = self.config, self.stage
         if not config.negatives.hard:
             return run_of([])
         if "negatives" in stage.inputs:
             return read_run(run_path(Path(stage.inputs["negatives"].path)))
+        identity, depth = stage.inputs["data"].identity, places(config.negatives.negative_depth).stop
         stage.runtime.share(
-            lambda: mine(self.collection, config.split, config.negatives.depth, stage.folder, stage.progress)
+            lambda: mine(self.collection, identity, config.split, wanted, depth, stage.folder, stage.progress)
         )
         return read_run(stage.folder / "bm25.trec")
+
+
+class Answers:
+    """Leaves out negatives that hold an answer, of examples that bring their texts, and counts them."""
+
+    def __init__(self, wanted: bool):
+        self.wanted, self.dropped = wanted, 0
+
+    def without(self, example: Example) -> Example:
+        if not self.wanted or not isinstance(example.query, Query):
+            return example
+        kept = without_answers(example, example.query.answers)
+        self.dropped += len(example.negatives) - len(kept.negatives)
+        return kept
+
+    @property
+    def told(self) -> dict[str, int]:
+        return {"answer": self.dropped} if self.wanted else {}
+
+
+def told_drops(report: dict[str, Any]) -> str:
+    """What was dropped, for a person: "1,204 positive, 33 answer"."""
+    return ", ".join(f"{count:,} {name}" for name, count in report["candidates dropped"].items() if count)
+
+
+def places(depth: str) -> slice:
+    """The places of a ranking that --negative-depth names. Raises ConfigError for words that name none."""
+    found = DEPTH.fullmatch(depth.strip())
+    if found is None or int(found[1] or 0) >= int(found[2]):
+        raise ConfigError(f"--negative-depth {depth}: give how many are candidates, as in 100, or a part, as in 10:200")
+    return slice(int(found[1] or 0), int(found[2]))
+
+
+def memory_held(config: FinetuneConfig, towers: Towers, world: int) -> int:
+    """About how many bytes a process holds."""
+    built, settings = towers.query.backbone.config, towers.settings
+    hard = 1 if config.loss.loss in TRIPLES else config.negatives.hard
+    queries = math.ceil(config.optimize.batch_size / world)
+    tokens = queries * (settings.query_length + (1 + hard) * settings.passage_length)
+    if config.optimize.chunk:
+        tokens = min(tokens, config.optimize.chunk * settings.passage_length)
+    return training_memory(weights(towers), tokens, int(built.hidden_size), int(built.num_hidden_layers))
+
+
+def smaller_chunk(config: FinetuneConfig, towers: Towers, here: Runtime) -> str:
+    """What to do where memory doesn't suffice."""
+    hard = 1 if config.loss.loss in TRIPLES else config.negatives.hard
+    now = config.optimize.chunk or math.ceil(config.optimize.batch_size / here.world) * (1 + hard)
+
+    def holds(chunk: int) -> int:
+        smaller = dataclasses.replace(config, optimize=dataclasses.replace(config.optimize, chunk=chunk))
+        return memory_held(smaller, towers, here.world)
+
+    return lower("--chunk", now, holds, device_memory(here))
+
+
+def check_scores(config: FinetuneConfig, data: TrainingSet) -> None:
+    """Raises ConfigError when a teacher is asked for whose scores the examples lack."""
+    if config.loss.loss in TAUGHT and (data.scores is None or config.negatives.negatives == "bm25"):
+        raise ConfigError(
+            f"--loss {config.loss.loss}: needs a teacher's scores of positives and negatives; {config.data} brings none"
+        )
 
 
 def holds_examples(source: str, path: Path) -> bool:

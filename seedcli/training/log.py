@@ -1,6 +1,6 @@
 """The log of training: figures gathered without waiting for the device, records of them, and words for a person.
 
-Letters: S steps since the last record, L loss terms.
+Letters: S steps since the last record, L loss terms, F figures told beside them.
 """
 
 import json
@@ -28,7 +28,7 @@ class Figures(NamedTuple):
     """What steps came to, over all processes."""
 
     losses: NDArray[np.float64]  # [S, L] in nats
-    means: NDArray[np.float64]  # [L] over all items of the steps
+    means: NDArray[np.float64]  # [L + F] over all items of the steps
     norms: NDArray[np.float64]  # [S]
 
 
@@ -36,7 +36,7 @@ class Window:
     """The steps since the last record. Their figures stay on the device until they are asked for."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[Tensor, Tensor, Tensor]] = []  # local sums [L], global counts [L], norm
+        self.steps: list[tuple[Tensor, Tensor, Tensor]] = []  # local sums [L + F], global counts [L + F], norm
         self.tokens = 0
         self.began = time.monotonic()
 
@@ -44,12 +44,12 @@ class Window:
         self.steps.append((sums, counts, norm))
         self.tokens += tokens
 
-    def figures(self, runtime: Runtime) -> Figures:
-        """Waits for the device, and for all processes."""
+    def figures(self, runtime: Runtime, losses: int) -> Figures:
+        """Waits for the device, and for all processes. The first `losses` sums are losses."""
         stacked = [torch.stack(part) for part in zip(*self.steps, strict=True)]
         sums, counts, norms = (part.double().cpu().numpy() for part in (runtime.sum(stacked[0]), *stacked[1:]))
         means = sums.sum(0) / np.maximum(1, counts.sum(0))
-        return Figures(sums / np.maximum(1, counts), means, norms)
+        return Figures((sums / np.maximum(1, counts))[:, :losses], means, norms)
 
     def speed(self, operations: float, rate: float) -> dict[str, float]:
         """Over all processes; `operations` a token, and `rate` of them a second that were measured, 0 when unknown."""
@@ -59,11 +59,11 @@ class Window:
         return {"tokens_per_second": tokens, "steps_per_second": len(self.steps) / seconds} | share
 
 
-def means_by_name(terms: Sequence[str], means: NDArray[np.float64]) -> dict[str, float]:
-    """The loss and its terms, in nats."""
-    values = dict(zip(terms, means.tolist(), strict=True))
+def means_by_name(terms: Sequence[str], figures: Sequence[str], means: NDArray[np.float64]) -> dict[str, float]:
+    """The loss, its terms, and the figures beside them."""
+    values = dict(zip([*terms, *figures], means.tolist(), strict=True))
     perplexity = {"decoder_perplexity": float(np.exp(values["decoder"]))} if values.get("decoder") else {}
-    return {"loss": float(means.sum())} | values | perplexity
+    return {"loss": float(means[: len(terms)].sum())} | values | perplexity
 
 
 def told(values: Mapping[str, float]) -> list[str]:

@@ -20,13 +20,13 @@ from seedcli.base.runtime import Runtime
 from seedcli.training.checkpoint import CHECKPOINTS, TrainingState, load_checkpoint, save_checkpoint
 from seedcli.training.divergence import Health, refuse
 from seedcli.training.log import Log, Window, means_by_name, told
-from seedcli.training.optimizers import linear_schedule
+from seedcli.training.optimizers import Schedule, linear_schedule
 
 
 class Batch(Protocol):
     @property
     def counts(self) -> Tensor:
-        """How many items each loss term sums over [terms]."""
+        """How many items each loss term, and each figure beside them, sums over [terms + figures]."""
         ...
 
     @property
@@ -39,7 +39,19 @@ class Batch(Protocol):
 
 Batches = Callable[[int, int, int], Iterator[Any]]  # (step, rank, world) -> this rank's micro-batches
 # Where they have a method rows(step) -> [(epoch, row)], and a `unit` that these are called, a breakdown names them.
-Watch = Callable[[int], Mapping[str, float]]  # the step -> values for its record
+
+
+class Watch(Protocol):
+    """A look from time to time at what the model can do."""
+
+    @property
+    def enough(self) -> bool:
+        """Whether training may end here."""
+        ...
+
+    def __call__(self, step: int) -> Mapping[str, float]:
+        """Values for the record of a step. A resumed run doesn't look again at a step that a checkpoint has passed."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class Training:
     watch_every: int = 1_000
     operations: float = 0.0  # floating-point ones a token, forward and backward; 0: unknown
     rate: float = 0.0  # of them a second that the devices of all processes reach in matrix products; 0: unknown
+    schedule: Schedule = linear_schedule
 
 
 def train(
@@ -74,10 +87,12 @@ def train(
     """Train `objective`, from the newest checkpoint in `folder` if there is one; the last logged values.
 
     Each loss term is its sum divided by its count over the whole global batch: all micro-batches, all processes.
-    Every process calls `watch` before the first step, each `watch_every` steps and after the last. Raises Interrupted
-    after Ctrl-C or SIGTERM, once the step is done and saved; SeedError when training broke down or the disk is full.
+    Every process calls `watch` before the first step, each `watch_every` steps and after the last; training ends where
+    that has seen enough. Raises Interrupted after Ctrl-C or SIGTERM, once the step is done and saved; SeedError when
+    training broke down or the disk is full.
     """
     kept, terms = folder / CHECKPOINTS, list[str](objective.terms)  # type: ignore[arg-type]
+    beside = list[str](getattr(objective, "figures", ()))  # sums without a gradient, after the terms
     scaler = runtime.scaler()
     state = TrainingState(objective, optimizer, scaler)
     start = load_checkpoint(kept, state)
@@ -103,10 +118,11 @@ def train(
         micro_batches = draw(start)
         totals = Totals(micro_batches, False, runtime)
         health, window = Health(terms, scaler.is_enabled(), first), Window()
-        for step in range(start, training.steps):
+        over = start > 0 and watch is not None and watch.enough
+        for step in range(start, start if over else training.steps):
             upcoming = ahead.submit(draw, step + 1)
             for group in optimizer.param_groups:
-                group["lr"] = training.lr * linear_schedule(step, training.warmup, training.steps)
+                group["lr"] = training.lr * training.schedule(step, training.warmup, training.steps)
             sums = accumulate(module, micro_batches, totals.counts, scaler, runtime, [training.seed, step])
             scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(objective.parameters(), training.clip)
@@ -122,11 +138,11 @@ def train(
             saves = stops or (done % training.save_every == 0 and not ends)
             looks = watch is not None and (ends or done % training.watch_every == 0)
             if ends or saves or looks or done % training.log_every == 0:  # nothing unseen is saved
-                figures = window.figures(runtime)
+                figures = window.figures(runtime, len(terms))
                 if breakdown := health.examine(done - len(figures.norms) + 1, figures):
                     refuse(breakdown, batches, kept, scaler.is_enabled(), runtime.first)
                 speed = window.speed(training.operations, training.rate)
-                values = means_by_name(terms, figures.means)
+                values = means_by_name(terms, beside, figures.means)
                 values |= {"gradient_norm": float(figures.norms[-1]), "lr": optimizer.param_groups[0]["lr"]}
                 values |= watch(done) if watch is not None and looks else {}
                 runtime.share(partial(log.write, done, values | speed))
@@ -138,6 +154,8 @@ def train(
             if stops:
                 message = f"stopped after step {done:,}, which is saved; repeat the command to go on"
                 raise Interrupted(message, interruption.number or signal.SIGTERM)
+            if looks and watch is not None and watch.enough:
+                break
     return last
 
 

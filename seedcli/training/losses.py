@@ -1,6 +1,6 @@
 """Losses as functions of tensors, each a sum over its items: who calls them knows by what count to divide.
 
-Letters: T tokens, D hidden size, V vocabulary, Q queries, P passages.
+Letters: T tokens, D hidden size, V vocabulary, Q queries, P passages, h hard negatives of a query.
 """
 
 from typing import Any
@@ -76,7 +76,54 @@ def in_batch_nll(queries: Tensor, passages: Tensor, positives: Tensor, excluded:
     """Softmax over all passages; [Q, D], [P, D], [Q] -> scalar (Karpukhin et al. 2020, eq. 2, summed).
 
     `excluded` [Q, P] leaves passages out that are no negatives of a query, such as its positive drawn a second time.
+    With queries and passages in each other's place it tells each passage from all queries (the symmetric loss).
     """
     with torch.autocast(queries.device.type, enabled=False):  # in the hundreds, bfloat16 knows whole numbers alone
         scores = queries @ passages.T / temperature  # [Q, P]
     return F.cross_entropy(scores.masked_fill(excluded, float("-inf")), positives, reduction="sum")
+
+
+def own_scores(queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Inner products of each query with passages of its own: [Q, D], [Q, D], [Q, h, D] -> [Q], [Q, h]."""
+    with torch.autocast(queries.device.type, enabled=False):
+        right = (queries * positives).sum(-1) / temperature
+        return right, torch.einsum("qd,qhd->qh", queries, negatives) / temperature
+
+
+# The losses below take scores of the right passages [Q] and of wrong ones [Q, h]; where `known` [Q, h] is false, a
+# wrong passage doesn't count.
+
+
+def triplet(right: Tensor, wrong: Tensor, known: Tensor, margin: float) -> Tensor:
+    """Sum of relu(margin - (s+ - s-)) over all triples (Lu et al. 2021, section 4.2, with a margin of 1)."""
+    return F.relu(margin - (right.unsqueeze(1) - wrong))[known].sum()
+
+
+def pairwise_nll(right: Tensor, wrong: Tensor, known: Tensor) -> Tensor:
+    """Sum of -log(e^s+ / (e^s+ + e^s-)) over all triples (Xiong et al. 2021, and the release of Lu et al. 2021)."""
+    return F.softplus(wrong - right.unsqueeze(1))[known].sum()
+
+
+def margin_mse(right: Tensor, wrong: Tensor, known: Tensor, taught: tuple[Tensor, Tensor]) -> Tensor:
+    """Sum of squared differences from the teacher's margins t+ - t- (Hofstaetter et al. 2020, eq. 2).
+
+    `taught` are the teacher's scores of the right passages [Q] and of the wrong ones [Q, h].
+    """
+    margins, wanted = right.unsqueeze(1) - wrong, taught[0].unsqueeze(1) - taught[1]
+    return (margins - wanted)[known].square().sum()
+
+
+def kl_distillation(
+    right: Tensor, wrong: Tensor, known: Tensor, taught: tuple[Tensor, Tensor], temperature: float
+) -> Tensor:
+    """Sum over queries of KL(teacher || model), both softmax over a query's own passages [1 + h] (Hinton et al. 2015).
+
+    The teacher's scores are divided by `temperature`; the model's stand as they are.
+    """
+    kept = torch.cat([torch.ones_like(known[:, :1]), known], 1)
+    model, teacher = (
+        torch.cat([first.unsqueeze(1), rest], 1).masked_fill(~kept, float("-inf"))
+        for first, rest in ((right, wrong), (taught[0] / temperature, taught[1] / temperature))
+    )
+    model, teacher = (scores.log_softmax(1).masked_fill(~kept, 0.0) for scores in (model, teacher))
+    return (teacher.exp() * (teacher - model))[kept].sum()

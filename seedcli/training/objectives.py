@@ -1,16 +1,30 @@
 """What is trained: modules that turn a micro-batch into sums of losses, so that one loop serves them all."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from seedcli.base.runtime import gather_rows
-from seedcli.data.batches import PretrainingBatch, Sequences
+from seedcli.data.batches import Groups, PretrainingBatch
 from seedcli.models.dropout import quicken
 from seedcli.models.encoder import Encoder
 from seedcli.models.seed import SeedModel
-from seedcli.training.losses import in_batch_nll, linear_cross_entropy
+from seedcli.models.towers import Towers
+from seedcli.training.losses import (
+    in_batch_nll,
+    kl_distillation,
+    linear_cross_entropy,
+    margin_mse,
+    own_scores,
+    pairwise_nll,
+    triplet,
+)
 
 
 class PretrainingObjective(nn.Module):
@@ -48,44 +62,133 @@ def decoder_loss(model: SeedModel, batch: PretrainingBatch, h0: Tensor) -> Tenso
 
 
 class ContrastiveBatch(NamedTuple):
-    """Queries [Q] and passages [P], of which the first Q are the queries' positives in their order."""
+    """Queries [Q] and passages [P]: first the queries' positives in their order, then h hard negatives of each."""
 
-    queries: Sequences
-    passages: Sequences
+    queries: Groups
+    passages: Groups
     texts: Tensor  # [P] a number each, equal for equal texts
-    known: Tensor  # [Q, r] numbers of all texts that are right for a query, filled up with -1
-    counts: Tensor  # [1]
+    right: Tensor  # [Q, r] numbers of all texts that are right for a query, filled up with -1
+    usable: Tensor  # [Q, h] whether a hard negative is wrong for its query, and scored where a teacher is asked
+    taught: Tensor | None  # [Q, 1 + h] the teacher's scores of a query's positive and hard negatives
+    counts: Tensor  # [3]: items of the loss, queries, queries
 
     @property
     def tokens(self) -> int:
-        """Real ones, as the encoder reads them."""
-        return int(self.queries.attention.sum()) + int(self.passages.attention.sum())
+        """Real ones, as the encoders read them."""
+        return self.queries.tokens + self.passages.tokens
 
     def to(self, device: torch.device) -> "ContrastiveBatch":
-        return ContrastiveBatch(
-            self.queries.to(device),
-            self.passages.to(device),
-            *(tensor.to(device, non_blocking=True) for tensor in self[2:]),
-        )
+        placed = (part if part is None else part.to(device, non_blocking=True) for part in self[2:])
+        return ContrastiveBatch(self.queries.to(device), self.passages.to(device), *placed)  # type: ignore[arg-type]
+
+
+LossName = Literal["in-batch", "triplet", "pairwise", "margin-mse", "kl"]
+TRIPLES: frozenset[LossName] = frozenset({"triplet", "pairwise", "margin-mse"})  # whose items are triples, not queries
+TAUGHT: frozenset[LossName] = frozenset({"margin-mse", "kl"})  # which need a teacher's scores
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is asked of scores; spec and papers in losses.py. `dimensions`: the loss is the mean over these widths."""
+
+    name: LossName = "in-batch"
+    temperature: float = 1.0  # what scores are divided by
+    margin: float = 1.0
+    symmetric: bool = False  # in-batch: passages are told from queries, too, and the two losses averaged
+    teacher_temperature: float = 1.0
+    dimensions: tuple[int, ...] = ()
+    cosine: bool = False  # whether vectors that are cut are scaled to length 1 again
 
 
 class ContrastiveObjective(nn.Module):
-    """DPR's loss: every local query against the passages of the global batch, gathered with their gradients."""
+    """A retriever's loss over a global batch, whose passages are gathered from all processes with their gradients.
 
-    terms = ("nll",)
+    With `recompute`, of each group of texts no more than its vectors is held: the rest is computed once more for the
+    gradient (Gao et al. 2021 have the same memory by caching gradients).
+    """
 
-    def __init__(self, encoder: Encoder, temperature: float):
+    figures = ("negatives", "accuracy")  # means over queries: passages each is told from; how many rank theirs first
+
+    def __init__(self, towers: Towers, loss: Loss, recompute: bool = False):
         super().__init__()
-        quicken(encoder)
-        self.encoder = encoder
-        self.temperature = temperature
+        quicken(towers)
+        self.towers, self.loss, self.recompute = towers, loss, recompute
+        self.terms = (loss.name,)
 
     def forward(self, batch: ContrastiveBatch) -> Tensor:
-        """The summed loss of the local queries in nats [1]."""
-        queries, passages = self.encoder(batch.queries), self.encoder(batch.passages)
+        """Sums over the local queries [3]: the loss, effective negatives, queries whose positive scores best."""
+        queries = self.encode(self.towers.query, batch.queries)
+        passages = self.encode(self.towers.passage, batch.passages)
+        compare = self.told_from_all if self.loss.name == "in-batch" else self.told_from_own
+        return compare(queries, passages, batch)
+
+    def encode(self, encoder: Encoder, texts: Groups) -> Tensor:
+        """[B, D] in the order of the texts."""
+        parts = [
+            checkpoint(encoder, part, use_reentrant=False) if self.recompute else encoder(part) for part in texts.parts
+        ]
+        return torch.cat(parts)[texts.places]
+
+    def told_from_all(self, queries: Tensor, passages: Tensor, batch: ContrastiveBatch) -> Tensor:
         everyone, begin = gather_rows(passages)  # [P of all ranks, D]
         texts, _ = gather_rows(batch.texts)
         own = torch.arange(len(queries), device=queries.device)
-        excluded = (texts == batch.known.unsqueeze(-1)).any(1)  # [Q, P]: right, so no negative
+        excluded = (texts == batch.right.unsqueeze(-1)).any(1)  # [Q, P]: right, so no negative
         excluded[own, own + begin] = False
-        return in_batch_nll(queries, everyone, own + begin, excluded, self.temperature).unsqueeze(0)
+        total = self.over_widths(
+            lambda cut: in_batch_nll(cut(queries), cut(everyone), own + begin, excluded, self.loss.temperature)
+        )
+        if self.loss.symmetric:
+            asking, first = gather_rows(queries)
+            others = gather_rows(excluded.byte())[0][:, own + begin].T.bool()  # [Q, Q of all ranks]
+            turned = self.over_widths(
+                lambda cut: in_batch_nll(
+                    cut(passages[: len(own)]), cut(asking), own + first, others, self.loss.temperature
+                )
+            )
+            total = (total + turned) / 2
+        with torch.no_grad():
+            scores = (queries @ everyone.T).masked_fill(excluded, float("-inf"))
+            best = (scores.argmax(1) == own + begin).sum()
+        return torch.stack([total, (~excluded).sum() - len(own), best])
+
+    def told_from_own(self, queries: Tensor, passages: Tensor, batch: ContrastiveBatch) -> Tensor:
+        count, width = queries.shape
+        positives, negatives = passages[:count], passages[count:].view(count, -1, width)  # [Q, D], [Q, h, D]
+        taught = None if batch.taught is None else (batch.taught[:, 0], batch.taught[:, 1:])
+
+        def lost(cut: Cut) -> Tensor:
+            scores = own_scores(cut(queries), cut(positives), cut(negatives), self.loss.temperature)
+            return self.of_scores(*scores, batch.usable, taught)
+
+        with torch.no_grad():
+            right, wrong = own_scores(queries, positives, negatives, 1.0)
+            best = (right > wrong.masked_fill(~batch.usable, float("-inf")).amax(1)).sum()
+        return torch.stack([self.over_widths(lost), batch.usable.sum(), best])
+
+    def of_scores(self, right: Tensor, wrong: Tensor, usable: Tensor, taught: tuple[Tensor, Tensor] | None) -> Tensor:
+        loss = self.loss
+        if loss.name == "triplet":
+            return triplet(right, wrong, usable, loss.margin)
+        if loss.name == "pairwise":
+            return pairwise_nll(right, wrong, usable)
+        if taught is None:
+            raise ValueError(f"{loss.name} without a teacher's scores")
+        if loss.name == "margin-mse":
+            return margin_mse(right, wrong, usable, taught)
+        return kl_distillation(right, wrong, usable, taught, loss.teacher_temperature)
+
+    def over_widths(self, lost: "Callable[[Cut], Tensor]") -> Tensor:
+        """The mean of a loss over the widths that vectors are to serve at (Kusupati et al. 2022, unit weights)."""
+        widths = self.loss.dimensions or (None,)
+        return torch.stack([lost(partial(narrowed, width=width, cosine=self.loss.cosine)) for width in widths]).mean()
+
+
+Cut = Callable[[Tensor], Tensor]
+
+
+def narrowed(vectors: Tensor, width: int | None, cosine: bool) -> Tensor:
+    """The first `width` values of each vector, of length 1 again under cosine."""
+    if width is None or width == vectors.shape[-1]:
+        return vectors
+    return F.normalize(vectors[..., :width], dim=-1) if cosine else vectors[..., :width]

@@ -33,6 +33,8 @@ class Watching:
     processes there are: looks can be compared, and leave no trace in the training.
     """
 
+    enough = False
+
     def __init__(
         self, model: SeedModel, held_out: PretrainingBatches, tokenizer: Tokenizer, runtime: Runtime, progress: Progress
     ):

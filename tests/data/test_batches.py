@@ -1,12 +1,13 @@
 """Batches as functions of seed and step: every epoch whole, and the same words and masks however they are sliced."""
 
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 
-from seedcli.data.batches import PretrainingBatches, global_batch, padded, permuted
+from seedcli.data.batches import PretrainingBatches, global_batch, grouped, padded, permuted, token_batches
 from seedcli.data.masking import Masking, mask_tokens
 from seedcli.data.ragged import Ragged
 
@@ -141,3 +142,31 @@ def test_rows_are_padded_on_the_right() -> None:
     tokens, attention = padded([np.array([7, 8, 9]), np.array([5]), np.array([])], pad=1)
     assert tokens.tolist() == [[7, 8, 9], [5, 1, 1], [1, 1, 1]]
     assert attention.tolist() == [[True, True, True], [True, False, False], [False, False, False]]
+
+
+@pytest.mark.parametrize("budget", [1, 10, 64, 100_000])
+def test_batches_cover_each_row_once_within_the_budget(budget: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 40, 300).tolist()
+    batches = [batch.tolist() for batch in token_batches(lengths, budget)]
+    assert sorted(chain.from_iterable(batches)) == list(range(300))
+    for batch in batches:
+        longest = max(lengths[row] for row in batch)
+        assert longest * len(batch) <= budget or len(batch) == 1
+    flat = [lengths[row] for batch in batches for row in batch]
+    assert flat == sorted(lengths, reverse=True)
+    for batch in batches[:-1]:  # none could have held another row
+        assert (len(batch) + 1) * lengths[batch[0]] > budget
+    assert list(token_batches([], budget)) == []
+
+
+@pytest.mark.parametrize(("budget", "most"), [(1, None), (60, None), (60, 3), (100_000, None), (100_000, 7)])
+def test_groups_hold_each_text_once_and_know_where_it_is(budget: int, most: int | None) -> None:
+    rng = np.random.default_rng(1)
+    rows = [rng.integers(5, 90, size) for size in rng.integers(1, 30, 50)]
+    groups = grouped(rows, 0, budget, most)
+    assert all(most is None or len(part.tokens) <= most for part in groups.parts)
+    assert all(part.tokens.numel() <= budget or len(part.tokens) == 1 for part in groups.parts)
+    there = [tokens[real].tolist() for part in groups.parts for tokens, real in zip(*part, strict=True)]
+    assert [there[place] for place in groups.places.tolist()] == [row.tolist() for row in rows]
+    assert groups.tokens == sum(map(len, rows))
+    assert grouped([], 0, budget, most).parts == []

@@ -17,7 +17,8 @@ from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import EncoderSettings
 from seedcli.negatives import examples as module
 from seedcli.negatives.examples import TrainingSet, from_qrels, open_examples, write_examples
-from seedcli.negatives.sampling import ContrastiveBatches
+from seedcli.negatives.filters import cut
+from seedcli.negatives.sampling import ContrastiveBatches, Grouping
 from seedcli.retrieval.runs import Ranking, run_of
 from seedcli.training.objectives import ContrastiveBatch
 
@@ -51,7 +52,8 @@ def by_id(stored: tuple[Texts, Texts], wordpiece: Tokenizer, tmp_path_factory: p
 
     def made(examples: Iterable[Example], depth: int = 100) -> tuple[TrainingSet, list[str]]:
         folder = tmp_path_factory.mktemp("by_id")
-        problems = write_examples(folder, examples, SETTINGS, wordpiece, stored, depth, lambda _: None)
+        first = (cut(example, slice(depth)) for example in examples)
+        problems = write_examples(folder, first, SETTINGS, wordpiece, stored, False, lambda _: None)
         return open_examples(folder, stored), sorted(problems)
 
     return made
@@ -63,7 +65,8 @@ def by_text(wordpiece: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> M
 
     def made(examples: Iterable[Example], depth: int = 100) -> tuple[TrainingSet, list[str]]:
         folder = tmp_path_factory.mktemp("by_text")
-        problems = write_examples(folder, examples, SETTINGS, wordpiece, None, depth, lambda _: None)
+        first = (cut(example, slice(depth)) for example in examples)
+        problems = write_examples(folder, first, SETTINGS, wordpiece, None, False, lambda _: None)
         return open_examples(folder, None), sorted(problems)
 
     return made
@@ -82,7 +85,7 @@ def in_words(*lines: str) -> list[Example]:
             Query("", f"who eats the {query}"),
             *([Passage("", "", f"the {word} eats") for word in words] for words in (right, wrong)),
         )
-        for query, right, wrong in triples(*lines)
+        for query, right, wrong, *_ in triples(*lines)
     ]
 
 
@@ -134,7 +137,7 @@ def test_texts_are_written_by_the_models_templates_and_cut_to_its_lengths(wordpi
         query_length=5, passage_length=7, query_template="it {text}", passage_template="{title} [SEP] {text}"
     )
     query, passage = Query("", "the otter lives"), Passage("7", "Otter", "look for the otter")
-    write_examples(tmp_path, [Example(query, [passage], [])], settings, wordpiece, None, 9, lambda _: None)
+    write_examples(tmp_path, [Example(query, [passage], [])], settings, wordpiece, None, False, lambda _: None)
     data = open_examples(tmp_path, None)
     (asked,), (found,) = (
         wordpiece.encode(["it the otter lives"], 5),
@@ -207,7 +210,7 @@ def test_triples_and_qrels_with_a_run_that_say_the_same_are_one_training_set(
     pairs = [("q0", "p0", "p7"), ("q1", "p1", "p6"), ("q4", "p2", "p0"), ("q2", "p2", "p9")]
     qrels = {query: {right: 1} for query, right, _ in pairs}
     run = run_of(Ranking(query, [wrong], np.ones(1, np.float32)) for query, _, wrong in pairs)
-    from_run, _, wrong = from_qrels(*stored, qrels, run, 100)
+    from_run, _, wrong = from_qrels(*stored, qrels, run, slice(100))
     from_triples, problems = by_id(triples(*map(" ".join, pairs)))
     assert told(from_run) == told(from_triples) == [(query, [right], [wrong]) for query, right, wrong in pairs]
     assert [column.tolist() for column in from_run.right] == [column.tolist() for column in from_triples.right]
@@ -218,17 +221,23 @@ def test_triples_and_qrels_with_a_run_that_say_the_same_are_one_training_set(
 
 
 def flat(batch: ContrastiveBatch) -> list[Tensor]:
-    return [*batch.queries, *batch.passages, batch.texts, batch.known, batch.counts]
+    groups = [batch.queries, batch.passages]
+    texts = [tensor for each in groups for part in each.parts for tensor in part] + [each.places for each in groups]
+    return [*texts, batch.texts, batch.right, batch.usable, batch.counts]
+
+
+def batches(data: TrainingSet, size: int, hard: int = 1, seed: int = 3) -> ContrastiveBatches:
+    return ContrastiveBatches(data, 0, size, hard, seed, "in-batch", Grouping(40))
 
 
 def batch_of(data: TrainingSet, step: int, size: int, hard: int = 1) -> ContrastiveBatch:
-    (batch,) = ContrastiveBatches(data, 0, size, hard, seed=3)(step, 0, 1)
+    (batch,) = batches(data, size, hard)(step, 0, 1)
     return batch
 
 
 def known(batch: ContrastiveBatch) -> list[set[int]]:
     """The numbers of all texts that are right for each query of a batch."""
-    return [set(row.tolist()) - {-1} for row in batch.known]
+    return [set(row.tolist()) - {-1} for row in batch.right]
 
 
 def test_the_positives_of_a_query_in_all_its_examples_are_known_in_each(
@@ -241,7 +250,8 @@ def test_the_positives_of_a_query_in_all_its_examples_are_known_in_each(
     of_query = {tuple(stored[0].tokens[row].tolist()): right for row, right in ((0, shared), (1, own), (5, shared))}
     for step in range(20):
         batch = batch_of(data, step, size=5)
-        asked = [tuple(row[real].tolist()) for row, real in zip(*batch.queries, strict=True)]
+        there = [tuple(row[real].tolist()) for part in batch.queries.parts for row, real in zip(*part, strict=True)]
+        asked = [there[place] for place in batch.queries.places.tolist()]
         assert known(batch) == [of_query[tokens] for tokens in asked]
 
 
@@ -254,7 +264,7 @@ def test_a_positive_from_another_example_of_the_query_is_never_its_negative(by_i
         PASSAGES[row].id
         for seed in range(300)
         for example in range(8)
-        for row in ContrastiveBatches(data, 0, 8, 3, seed=0)._wrong(example, np.random.default_rng(seed))
+        for row in batches(data, 8, 3, seed=0)._wrong(example, np.random.default_rng(seed))[0]
     }
     assert drawn == {f"p{row}" for row in range(4, 10)}  # p0 to p3 are right, and twin0 is p0
 
@@ -269,7 +279,7 @@ def test_passages_of_equal_queries_are_no_negatives_of_each_other_in_a_batch(by_
     wrong = {int(number) for number in batch.texts[3:]}
     assert len(right & wrong) == 1  # heron, which is wrong for the condor alone
     for row in otters:
-        excluded = (batch.texts == batch.known[row].unsqueeze(-1)).any(0).tolist()  # as the objective has it
+        excluded = (batch.texts == batch.right[row].unsqueeze(-1)).any(0).tolist()  # as the objective has it
         assert [place for place in range(3) if excluded[place]] == sorted(otters)
 
 
@@ -303,7 +313,7 @@ def test_examples_take_no_memory_each(tmp_path: Path) -> None:
             folder = root / str(count)
             folder.mkdir()
             triples = (Example(str(n // 9), (str(n % 49_999),), (str(n % 49_991),)) for n in range(count))
-            problems = write_examples(folder, triples, None, None, (texts, texts), 100, lambda _: None)
+            problems = write_examples(folder, triples, None, None, (texts, texts), False, lambda _: None)
             assert not problems.counts
             assert len(open_examples(folder, (texts, texts)).right.firsts) == count
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
@@ -323,10 +333,10 @@ def test_what_qrels_judge_to_be_right_is_no_negative_of_a_triple(
     """p1 is the negative of q0's triple, and judged right for q0: a batch draws another, and masks p1."""
     triples = [Example("q0", ["p0"], ["p1"])]
     qrels = {"q0": {"p0": 1, "p1": 2, "p2": 0}, "absent": {"p3": 1}}
-    write_examples(tmp_path, triples, SETTINGS, wordpiece, stored, 100, lambda _: None, qrels)
+    write_examples(tmp_path, triples, SETTINGS, wordpiece, stored, False, lambda _: None, qrels)
     data = open_examples(tmp_path, stored)
     right = {int(data.passages.numbers[row]) for row in (0, 1)}
     for step in range(50):
-        (batch,) = ContrastiveBatches(data, 0, 1, 1, seed=3)(step, 0, 1)
-        assert set(batch.known[0].tolist()) == right
+        batch = batch_of(data, step, size=1)
+        assert set(batch.right[0].tolist()) == right
         assert int(batch.texts[1]) not in right

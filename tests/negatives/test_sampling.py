@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seedcli.data.batches import Groups
 from seedcli.data.records import Passage, Qrels, Query
 from seedcli.data.tokenised import Texts, write_texts
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.negatives.examples import TrainingSet, from_qrels, positive_ids
-from seedcli.negatives.sampling import ContrastiveBatches
+from seedcli.negatives.sampling import ContrastiveBatches, Grouping
 from seedcli.retrieval.runs import Ranking, Run, run_of
-from seedcli.training.objectives import ContrastiveBatch
+from seedcli.training.objectives import ContrastiveBatch, LossName
 
 WORDS = ["otter", "heron", "beaver", "falcon", "badger", "salmon"]
 WORDS += ["lynx", "walrus", "gecko", "condor", "bison", "frog"]
@@ -59,7 +60,7 @@ def names(rows: Any) -> list[str]:
 
 
 def pools(queries: Texts, passages: Texts, run: Run, depth: int) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    data, report, _ = from_qrels(queries, passages, QRELS, run, depth)
+    data, report, _ = from_qrels(queries, passages, QRELS, run, slice(depth))
     return {QUERIES[row].id: names(pool) for row, pool in zip(data.trained, data.negatives, strict=True)}, report
 
 
@@ -76,7 +77,7 @@ def test_a_pool_is_the_ranking_without_positives_and_their_twins(queries: Texts,
     assert found == {"q0": ["p5", "p9", "p6", "p7", "p8"], "q1": ["p3", "p4"], "q2": []}
     assert report == {
         "queries": 3,
-        "queries without": {"text": 1, "positive": 2, "negative": 1},
+        "queries without": {"text": 1, "positive": 2},
         "candidates dropped": {"positive": 3, "text of a positive": 3, "not in the corpus": 1},
     }
 
@@ -88,35 +89,42 @@ def test_candidates_come_from_the_first_places_alone(queries: Texts, passages: T
 
 
 def test_all_positives_in_the_corpus_are_known(queries: Texts, passages: Texts, run: Run) -> None:
-    data, *_ = from_qrels(queries, passages, QRELS, run, 100)
+    data, *_ = from_qrels(queries, passages, QRELS, run, slice(100))
     assert [names(rows) for rows in data.positives] == [["p0", "p1"], ["p1"], ["p2"]]
     assert positive_ids({"a": 0, "b": 1, "c": -1, "d": 3}) == ["b", "d"]
 
 
 @pytest.fixture
 def data(queries: Texts, passages: Texts, run: Run) -> TrainingSet:
-    return from_qrels(queries, passages, QRELS, run, 100)[0]
+    return from_qrels(queries, passages, QRELS, run, slice(100))[0]
 
 
 class Drawn(list[tuple[str, str, tuple[str, ...]]]):
     """Query, positive and negatives of a batch, read back from its tokens."""
 
     def __init__(self, batch: ContrastiveBatch, data: TrainingSet):
-        def rows(tokens: Any, attention: Any, source: Texts) -> list[int]:
+        def rows(texts: Groups, source: Texts) -> list[int]:
             known = {tuple(ids.tolist()): row for row, ids in reversed(list(enumerate(source.tokens)))}
-            return [known[tuple(ids[real].tolist())] for ids, real in zip(tokens, attention, strict=True)]
+            there = [tuple(ids[real].tolist()) for part in texts.parts for ids, real in zip(*part, strict=True)]
+            return [known[there[place]] for place in texts.places.tolist()]
 
-        asked = [QUERIES[row].id for row in rows(*batch.queries, data.queries)]
-        found = names(rows(*batch.passages, data.passages))
+        asked = [QUERIES[row].id for row in rows(batch.queries, data.queries)]
+        found = names(rows(batch.passages, data.passages))
         right, wrong = found[: len(asked)], found[len(asked) :]
         each = len(wrong) // len(asked)
         hard = [tuple(wrong[row * each : (row + 1) * each]) for row in range(len(asked))]
         super().__init__(zip(asked, right, hard, strict=True))
 
 
+def batches(
+    data: TrainingSet, size: int, negatives: int, seed: int = 5, loss: LossName = "in-batch"
+) -> ContrastiveBatches:
+    return ContrastiveBatches(data, 0, size, negatives, seed, loss, Grouping(30))
+
+
 def drawn(data: TrainingSet, step: int, negatives: int, rank: int = 0, world: int = 1, size: int = 3) -> Drawn:
-    (batch,) = ContrastiveBatches(data, 0, size, negatives, seed=5)(step, rank, world)
-    assert batch.counts.tolist() == [len(batch.queries.tokens)]
+    (batch,) = batches(data, size, negatives)(step, rank, world)
+    assert batch.counts.tolist() == [len(batch.queries.places)] * 3
     return Drawn(batch, data)
 
 
@@ -147,24 +155,25 @@ def test_a_pool_too_small_is_filled_with_others_that_are_not_right(data: Trainin
 
 
 def test_what_fills_a_pool_is_no_twin_of_a_positive_and_stands_once(data: TrainingSet) -> None:
-    batches = ContrastiveBatches(data, 0, 3, 7, seed=5)
+    seven = batches(data, 3, 7)
     for place, right in enumerate([{"p0", "twin0", "p1", "twin1"}, {"p1", "twin1"}, {"p2"}]):
         for seed in range(100):
-            wrong = names(batches._wrong(place, np.random.default_rng(seed)))
+            wrong = names(seven._wrong(place, np.random.default_rng(seed))[0])
             assert len(set(wrong)) == 7
             assert not right.intersection(wrong)
 
 
 def test_a_collection_too_small_gives_what_it_has(data: TrainingSet) -> None:
-    wrong = ContrastiveBatches(data, 0, 3, 50, seed=5)._wrong(0, np.random.default_rng(0))
-    assert sorted(names(wrong)) == sorted({f"p{row}" for row in range(2, 12)})
+    wrong, places = batches(data, 3, 50)._wrong(0, np.random.default_rng(0))
+    assert sorted(set(names(wrong))) == sorted({f"p{row}" for row in range(2, 12)})
+    assert len(wrong) == len(places) == 50
 
 
 def test_draws_follow_from_seed_and_step_alone(data: TrainingSet) -> None:
     steps = [drawn(data, step, 2) for step in range(6)]
     assert steps == [drawn(data, step, 2) for step in range(6)]
     assert len({tuple(step) for step in steps}) > 3
-    (other,) = ContrastiveBatches(data, 0, 3, 2, seed=6)(0, 0, 1)
+    (other,) = batches(data, 3, 2, seed=6)(0, 0, 1)
     assert [Drawn(other, data) != steps[0], Drawn(other, data) == drawn(data, 0, 2)] == [True, False]
 
 
@@ -183,11 +192,11 @@ def test_every_query_stands_once_an_epoch(data: TrainingSet) -> None:
 
 
 def test_a_batch_tells_which_texts_are_right(data: TrainingSet) -> None:
-    (batch,) = ContrastiveBatches(data, 0, 3, 1, seed=5)(0, 0, 1)
+    (batch,) = batches(data, 3, 1)(0, 0, 1)
     numbers = data.passages.numbers
     for row, (query, positive, _) in enumerate(Drawn(batch, data)):
         right = [id_ for id_ in positive_ids(QRELS[query]) if id_ != "gone"]
-        assert set(batch.known[row].tolist()) - {-1} == set(numbers[data.passages.ids.rows(right)].tolist())
+        assert set(batch.right[row].tolist()) - {-1} == set(numbers[data.passages.ids.rows(right)].tolist())
         assert batch.texts[row] == numbers[data.passages.ids.rows([positive])[0]]
     assert batch.texts.shape == (6,)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from seedcli.base.runtime import Runtime
 from seedcli.data.records import Passage, Query
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import Encoder, EncoderSettings
-from seedcli.retrieval.encoding import Item, TextEncoder, token_batches, write_vectors
+from seedcli.retrieval.encoding import Item, TextEncoder, write_vectors
 from seedcli.retrieval.vectors import open_shards, read_ids
 
 
@@ -27,21 +26,6 @@ def text_encoder(tokenizer: Tokenizer, batch_tokens: int = 100, runtime: Any = N
     )
     chosen = EncoderSettings(**({"query_length": 8, "passage_length": 24} | settings))
     return TextEncoder(Encoder(AutoModel.from_config(config), chosen), tokenizer, runtime or Runtime(), batch_tokens)
-
-
-@pytest.mark.parametrize("budget", [1, 10, 64, 100_000])
-def test_batches_cover_each_row_once_within_the_budget(budget: int) -> None:
-    lengths = np.random.default_rng(0).integers(1, 40, 300).tolist()
-    batches = [batch.tolist() for batch in token_batches(lengths, budget)]
-    assert sorted(chain.from_iterable(batches)) == list(range(300))
-    for batch in batches:
-        longest = max(lengths[row] for row in batch)
-        assert longest * len(batch) <= budget or len(batch) == 1
-    flat = [lengths[row] for batch in batches for row in batch]
-    assert flat == sorted(lengths, reverse=True)
-    for batch in batches[:-1]:  # none could have held another row
-        assert (len(batch) + 1) * lengths[batch[0]] > budget
-    assert list(token_batches([], budget)) == []
 
 
 def test_batches_do_not_change_the_vectors_nor_their_order(wordpiece: Tokenizer, texts: Sequence[str]) -> None:

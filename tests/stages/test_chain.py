@@ -226,7 +226,7 @@ def test_what_a_corpus_says_does_not_command_the_terminal(tree, perform):
 def test_negatives_mined_inside_are_those_of_the_run_it_leaves(chain, tmp_path, perform):
     assert len(read_run(chain.retriever / "bm25.trec").queries) == 40
     options = {"optimize.steps": 12, "optimize.batch_size": 8, "optimize.lr": 1e-3, "optimize.warmup": 2}
-    options |= {"tower.similarity": "cosine", "optimize.temperature": 0.05}
+    options |= {"tower.similarity": "cosine", "loss.temperature": 0.05}
     given = {"model": chain.encoder, "data": chain.beir, "negatives.negatives": chain.retriever / "bm25.trec"}
     perform("finetune", out=tmp_path / "given", **given, **options)
     assert (tmp_path / "given" / "model.safetensors").read_bytes() == (

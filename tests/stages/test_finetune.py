@@ -130,7 +130,8 @@ def test_what_says_the_same_as_qrels_and_a_run_trains_the_same(told, tune, marco
             data, negatives = write_dpr(tmp_path / "biencoder.json", judged), "file"
     out = tune(data, negatives)
     assert weights(out) == weights(by_run)
-    assert report(out) == {"queries": 40, "queries without": {"negative": 0}, "problems": {}}
+    told = {"queries": 40, "queries without": {"negative": 0}, "candidates dropped": {}, "scores": {}, "problems": {}}
+    assert report(out) == told
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in by_run.iterdir())
 
 
@@ -138,10 +139,11 @@ def test_other_negatives_train_another_model(tune, marco, judged, by_run, tmp_pa
     moved = [row._replace(wrong=judged[number - 9].right) for number, row in enumerate(judged)]
     other = tune(marco, write_run(tmp_path / "run", moved))
     assert weights(other) != weights(by_run)
-    assert report(other) == {
+    assert report(other) | {"scores": "as below"} == {
         "queries": 40,
         "queries without": {"text": 0, "positive": 0, "negative": 0},
         "candidates dropped": {"positive": 0, "text of a positive": 0, "not in the corpus": 0},
+        "scores": "as below",
         "problems": {},
     }
 
@@ -164,6 +166,8 @@ def test_what_triples_name_and_the_collection_lacks_is_left_out_and_told(tune, f
     assert report(tune(faulty, "file")) == {
         "queries": 41,
         "queries without": {"negative": 1},
+        "candidates dropped": {},
+        "scores": {},
         "problems": {
             "queries of examples without a text": {"count": 1, "names": ["q:yeti"]},
             "passages of examples that the corpus lacks": {"count": 2, "names": ["yeti"]},
@@ -178,8 +182,9 @@ def test_what_qrels_and_a_run_name_and_the_collection_lacks_is_left_out(tune, fa
         file.write(f"{judged[0].query} Q0 yeti 2 1 hand\n")
     out = tune(faulty, run)
     assert weights(out) == weights(by_run)
-    assert report(out) == {
+    assert report(out) | {"scores": "as below"} == {
         "queries": 40,
+        "scores": "as below",
         "queries without": {"text": 1, "positive": 0, "negative": 0},
         "candidates dropped": {"positive": 0, "text of a positive": 0, "not in the corpus": 1},
         "problems": {

@@ -1,6 +1,7 @@
-"""Checkpoints, how many stay, and the optimiser and schedule that they keep."""
+"""Checkpoints, how many stay, and training that goes on from them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +12,13 @@ from torch import Tensor, nn
 from seedcli.base.errors import DataError
 from seedcli.training import checkpoint
 from seedcli.training.checkpoint import TrainingState, checkpoints, load_checkpoint, save_checkpoint
-from seedcli.training.optimizers import adamw, linear_schedule
+from seedcli.training.optimizers import adamw, lamb
 
 
-def state(seed: int, width: int = 6) -> TrainingState:
+def state(seed: int, width: int = 6, optimizer: Any = adamw) -> TrainingState:
     torch.manual_seed(seed)
     module = nn.Sequential(nn.Linear(4, width), nn.LayerNorm(width), nn.Linear(width, 2))
-    return TrainingState(module, adamw(module, 0.01, (0.9, 0.98), 1e-6, 0.1), torch.amp.GradScaler("cpu"))
+    return TrainingState(module, optimizer(module, 0.01, (0.9, 0.98), 1e-6, 0.1), torch.amp.GradScaler("cpu"))
 
 
 def train(training: TrainingState, steps: range) -> None:
@@ -32,8 +33,11 @@ def weights(training: TrainingState) -> list[torch.Tensor]:
     return [parameter.detach() for parameter in training.module.parameters()]
 
 
-def test_training_goes_on_from_a_checkpoint_to_the_bit(tmp_path: Path) -> None:
-    straight, first, second = state(0), state(0), state(1)
+@pytest.mark.parametrize(
+    ("optimizer", "keys"), [(adamw, {"step", "exp_avg", "exp_avg_sq"}), (lamb, {"exp_avg", "exp_avg_sq"})]
+)
+def test_training_goes_on_from_a_checkpoint_to_the_bit(tmp_path: Path, optimizer: Any, keys: set[str]) -> None:
+    straight, first, second = (state(seed, optimizer=optimizer) for seed in (0, 0, 1))
     train(straight, range(7))
     train(first, range(4))
     first.scaler.load_state_dict(first.scaler.state_dict() | {"scale": 128.0})
@@ -42,7 +46,7 @@ def test_training_goes_on_from_a_checkpoint_to_the_bit(tmp_path: Path) -> None:
     assert second.scaler.state_dict() == first.scaler.state_dict()
     for one, other in zip(first.module.parameters(), second.module.parameters(), strict=True):
         held, given = first.optimizer.state[one], second.optimizer.state[other]
-        assert held.keys() == given.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert held.keys() == given.keys() == keys
         assert all(torch.equal(held[key], given[key]) and held[key].dtype == given[key].dtype for key in held)
     train(second, range(4, 7))
     assert all(torch.equal(one, other) for one, other in zip(weights(straight), weights(second), strict=True))
@@ -123,37 +127,3 @@ def test_an_old_checkpoint_goes_when_the_new_one_is_whole(tmp_path: Path, monkey
     with pytest.raises(DataError, match=told):
         save_checkpoint(tmp_path, state(0), 2)
     assert [path.name for path in tmp_path.iterdir()] == ["0000001.safetensors"]
-
-
-def test_decay_is_for_matrices_alone() -> None:
-    """Without a gradient's push, a step of AdamW leaves w (1 - lr * decay) of a matrix and all of a vector."""
-    training = state(0)
-    before = [weight.clone() for weight in weights(training)]
-    for parameter in training.module.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    training.optimizer.step()
-    for weight, old in zip(weights(training), before, strict=True):
-        kept = 1 - 0.01 * 0.1 if old.ndim > 1 else 1.0
-        torch.testing.assert_close(weight, old * kept, rtol=1e-6, atol=0)
-
-
-def test_every_trained_parameter_is_optimised_once_and_frozen_ones_are_not() -> None:
-    module = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5, bias=False))
-    module[1].weight = module[0].weight
-    frozen = nn.Linear(2, 2).requires_grad_(False)
-    optimizer = adamw(nn.ModuleList([module, frozen]), 0.1, (0.9, 0.999), 1e-8, 0.0)
-    assert [len(group["params"]) for group in optimizer.param_groups] == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("warmup", "steps", "shares"),
-    [
-        (0, 4, [1, 0.75, 0.5, 0.25]),
-        (2, 6, [0.5, 1, 1, 0.75, 0.5, 0.25]),
-        (4, 4, [0.25, 0.5, 0.75, 1]),
-        (10, 3, [0.1, 0.2, 0.3]),
-    ],
-)
-def test_the_rate_goes_up_then_down_to_nothing(warmup: int, steps: int, shares: list[float]) -> None:
-    assert [linear_schedule(step, warmup, steps) for step in range(steps)] == pytest.approx(shares)
-    assert linear_schedule(max(steps, warmup), warmup, steps) == 0

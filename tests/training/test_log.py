@@ -59,13 +59,13 @@ def test_means_are_over_all_items_of_the_steps() -> None:
     window = Window()
     for sums, counts, norm in [([6.0, 8.0], [2, 4], 1.0), ([0.0, 30.0], [0, 6], 3.0)]:
         window.add(torch.tensor(sums).double(), torch.tensor(counts).double(), torch.tensor(norm), tokens=10)
-    losses, means, norms = window.figures(Runtime())
+    losses, means, norms = window.figures(Runtime(), 2)
     assert losses.tolist() == [[3.0, 2.0], [0.0, 5.0]]
     assert means.tolist() == [3.0, 3.8]
     assert norms.tolist() == [1.0, 3.0]
-    values = means_by_name(["mlm", "decoder"], means)
+    values = means_by_name(["mlm", "decoder"], [], means)
     assert values == pytest.approx({"loss": 6.8, "mlm": 3.0, "decoder": 3.8, "decoder_perplexity": math.exp(3.8)})
-    assert "decoder_perplexity" not in means_by_name(["mlm", "decoder"], means * [1, 0])  # without a decoder
+    assert "decoder_perplexity" not in means_by_name(["mlm", "decoder"], [], means * [1, 0])  # without a decoder
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from seedcli.base.runtime import Runtime
 from seedcli.training import log as logs
 from seedcli.training.checkpoint import checkpoints
 from seedcli.training.loop import Training, dropout_seed, train
+from seedcli.training.optimizers import cosine_schedule
 
 
 class Points:
@@ -120,6 +121,11 @@ def test_two_steps_by_pencil(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_the_rate_follows_the_given_schedule(tmp_path: Path) -> None:
+    trained(tmp_path, [POINT] * 3, schedule=cosine_schedule)
+    assert [record["lr"] for record in log(tmp_path)] == pytest.approx([0.1, 0.075, 0.025])
+
+
 def test_the_gradient_is_clipped_and_logged_as_it_was(tmp_path: Path) -> None:
     weight, last = trained(tmp_path, [POINT], clip=0.5)
     assert weight == pytest.approx(0.05)
@@ -180,6 +186,8 @@ def test_the_bar_is_told_the_figures_of_each_record(tmp_path: Path, monkeypatch:
 
 class Looks:
     """A watch that remembers when it was asked, and draws random numbers as it likes."""
+
+    enough = False
 
     def __init__(self) -> None:
         self.asked: list[int] = []

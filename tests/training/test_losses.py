@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModel, BertConfig
 
-from seedcli.data.batches import padded
+from seedcli.data.batches import Groups, Sequences, grouped
 from seedcli.models.encoder import Encoder, EncoderSettings
+from seedcli.models.towers import Towers
 from seedcli.training import losses
 from seedcli.training.losses import in_batch_nll, linear_cross_entropy
-from seedcli.training.objectives import ContrastiveBatch, ContrastiveObjective
+from seedcli.training.objectives import ContrastiveBatch, ContrastiveObjective, Loss
 
 NONE = torch.zeros(1, dtype=torch.bool)
 
@@ -129,17 +130,26 @@ def encoder() -> Encoder:
 
 def test_the_contrastive_objective_leaves_out_what_is_right_for_a_query() -> None:
     rng = np.random.default_rng(0)
-    queries = padded([rng.integers(5, 60, size) for size in (3, 5, 4)], 0)
-    passages = padded([rng.integers(5, 60, size) for size in (9, 7, 8, 6, 6, 9)], 0)
+    queries = grouped([rng.integers(5, 60, size) for size in (3, 5, 4)], 0, 10)
+    passages = grouped([rng.integers(5, 60, size) for size in (9, 7, 8, 6, 6, 9)], 0, 20)
     texts = torch.tensor([10, 11, 12, 10, 13, 14])  # passage 3 is a twin of the first query's positive
     known = torch.tensor([[10, 14], [11, -1], [12, 11]])  # 14 and 11 are right for the first and the last query too
-    batch = ContrastiveBatch(queries, passages, texts, known, torch.tensor([3.0]))
+    nothing = torch.empty(3, 0, dtype=torch.bool)
+    batch = ContrastiveBatch(queries, passages, texts, known, nothing, None, torch.tensor([3.0] * 3))
     tower = encoder()
-    loss = ContrastiveObjective(tower, temperature=0.7)(batch)
-    scores = (tower(queries) @ tower(passages).T / 0.7).tolist()
+    loss, negatives, best = ContrastiveObjective(Towers(tower), Loss(temperature=0.7))(batch).tolist()
+    scores = (vectors(tower, queries) @ vectors(tower, passages).T / 0.7).tolist()
     compared = {0: [0, 1, 2, 4], 1: [0, 1, 2, 3, 4, 5], 2: [0, 2, 3, 4, 5]}
     expected = sum(
         math.log(sum(math.exp(scores[query][passage] - scores[query][query]) for passage in against))
         for query, against in compared.items()
     )
-    assert loss.tolist() == [pytest.approx(expected, rel=1e-4)]
+    assert loss == pytest.approx(expected, rel=1e-4)
+    assert negatives == 3 + 5 + 4
+    assert best == sum(scores[query][query] == max(scores[query][row] for row in compared[query]) for query in compared)
+
+
+def vectors(tower: Encoder, texts: Groups) -> Tensor:
+    """Of each text alone."""
+    rows = [row[real] for part in texts.parts for row, real in zip(*part, strict=True)]
+    return torch.cat([tower(Sequences(rows[place][None], torch.ones(1, len(rows[place])))) for place in texts.places])

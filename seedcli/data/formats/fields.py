@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from seedcli.base.errors import DataError
 from seedcli.data.formats import parquet
+from seedcli.data.formats.scored import read_score
 from seedcli.data.lines import Records, field, first_line, id_field, read_jsonl, read_table, suffix
 from seedcli.data.records import Example, Passage, Qrels, Query, clean
 
@@ -46,9 +47,16 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {  # the first that a record has 
         "positives": ("positives", "positive", "pos", "positive_passages"),
         "negatives": ("negatives", "negative", "neg", "negative_passages"),
         "id": ("query_id", "qid"),
+        "positive scores": ("pos_scores", "positive_scores", "positives_scores"),
+        "negative scores": ("neg_scores", "negative_scores", "negatives_scores"),
     },
 }
-OPTIONAL = {"passages": {"title", "url"}, "queries": {"answers"}, "qrels": set[str](), "examples": {"negatives", "id"}}
+OPTIONAL = {
+    "passages": {"title", "url"},
+    "queries": {"answers"},
+    "qrels": set[str](),
+    "examples": {"negatives", "id", "positive scores", "negative scores"},
+}
 
 
 def read_passages(path: Path, told: Told = UNTOLD) -> Iterator[Passage]:
@@ -82,11 +90,12 @@ def read_examples(path: Path, told: Told = UNTOLD) -> Iterator[Example]:
     """Queries with the texts of right and wrong passages: one or a list, each a text or an object with its fields."""
     for where, record, names in _named(path, "examples", told):
         id_ = id_field(record, names["id"], where) if record.get(names["id"]) is not None else ""
-        yield Example(
-            Query(id_, field(record, names["query"], where)),
-            _passages(record, names["positives"], where),
-            _passages(record, names["negatives"], where),
-        )
+        right, wrong = (_passages(record, names[what], where) for what in ("positives", "negatives"))
+        scores = [
+            _scores(record, names[f"{what} scores"], names[f"{what}s"], len(named), where)
+            for what, named in (("positive", right), ("negative", wrong))
+        ]
+        yield Example(Query(id_, field(record, names["query"], where)), right, wrong, *scores)
 
 
 def roles(names: Collection[str]) -> set[str]:
@@ -155,6 +164,17 @@ def _texts(record: Mapping[str, Any], name: str, where: str) -> list[str]:
     if not all(isinstance(text, str) for text in values):
         raise DataError(f"{where}: the field {name!r} is neither text nor a list of texts")
     return list(map(clean, values))
+
+
+def _scores(record: Mapping[str, Any], name: str, passages: str, count: int, where: str) -> list[float]:
+    """A teacher's scores of `count` passages, in a field of their own or in each passage; none where it gave none."""
+    value, given = record.get(name), record.get(passages)
+    if value is None and isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given):
+        value = [one["score"] for one in given if one.get("score") is not None] or None
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    if values and len(values) != count:
+        raise DataError(f"{where}: {len(values)} scores of {count} {passages}")
+    return [read_score(score, where) for score in values]
 
 
 def _passages(record: Mapping[str, Any], name: str, where: str) -> list[Passage]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from seedcli.base.errors import DataError
 from seedcli.data.collections import Collection
-from seedcli.data.formats import dpr, fields, mind, msmarco, parquet, trec
+from seedcli.data.formats import dpr, fields, mind, msmarco, parquet, scored, trec
 from seedcli.data.formats.fields import UNTOLD, Told
 from seedcli.data.lines import first_line, suffix, unpacked
 from seedcli.data.records import Example, Passage, Qrels, Query
@@ -33,14 +33,17 @@ class Readers(NamedTuple):
 NAMED = Readers(fields.read_passages, fields.read_queries, fields.read_qrels, fields.read_examples)
 TELLING = Readers(fields.read_passages, fields.read_queries, trec.read_qrels, msmarco.read_triples)
 
+SCORE = r"-?\d+\.\d*(?:[eE][-+]?\d+)?"  # with its point: whole numbers would be ids
 # Files known by their name and first line, whatever fields they name: regular expressions for both, the first holds.
 SIGNED = (
     (r"news\.tsv", r".*", Readers(mind.read_news)),
-    (r".*\.json", r"\[.*", Readers(examples=dpr.read_examples)),
+    (r".*\.json", r"\[ *(\{.*)?", Readers(examples=dpr.read_examples)),
     (r".*", r'\{.*"positive_ctxs".*', Readers(examples=dpr.read_examples)),
     (r".*", r"id\ttext\ttitle", Readers(dpr.read_passages)),
     (r".*", r"""[^\t]+\t"?\[(["'].*["'])?\]"?""", Readers(queries=dpr.read_questions)),
     (r".*", r"(?i:<top>).*", Readers(queries=trec.read_topics)),
+    (r".*", rf"{SCORE}\t{SCORE}\t[^\t]+\t[^\t]+\t[^\t]+", Readers(examples=scored.read_scored_triples)),
+    (r".*", r'\[ *("[^"]*"|\d+) *, *\[.*', Readers(examples=scored.read_scored_lists)),
 )
 # Files whose first line names no fields that are known.
 UNNAMED = (
