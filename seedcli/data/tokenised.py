@@ -15,7 +15,7 @@ from seedcli.data.records import Passage, Query
 from seedcli.data.templates import render
 from seedcli.data.tokenizer import BATCH, Tokenizer
 
-RULES = 1  # to be raised when other files would come out of the same texts
+RULES = 2  # to be raised when other files would come out of the same texts
 
 
 class Texts(NamedTuple):
@@ -23,7 +23,7 @@ class Texts(NamedTuple):
 
     ids: Ids
     tokens: Ragged  # [N]
-    numbers: NDArray[np.int64]  # [N], fingerprints of the texts before they are cut
+    numbers: NDArray[np.int64]  # [N], fingerprints of the texts before they are cut; see `sameness`
 
 
 def write_texts(
@@ -33,8 +33,17 @@ def write_texts(
     rest = iter(records)
     with TextWriter(folder, tokenizer, length) as writer:
         while batch := list(islice(rest, BATCH)):
-            writer.extend([record.id for record in batch], [render(template, record) for record in batch])
+            texts = [render(template, record) for record in batch]
+            writer.extend([record.id for record in batch], texts, list(map(sameness, batch, texts)))
     return open_texts(folder)
+
+
+def sameness(record: Passage | Query, text: str) -> str:
+    """What a number is made of: the text, but the id of a query that says nothing.
+
+    What one reader without a history clicks on is not right for all of them (MIND).
+    """
+    return record.id if isinstance(record, Query) and not record.text.strip() else text
 
 
 def open_texts(folder: Path) -> Texts:
@@ -55,9 +64,9 @@ class TextWriter(Closing):
     def rows(self) -> int:
         return self.tokens.rows
 
-    def extend(self, ids: Sequence[str], texts: Sequence[str]) -> NDArray[np.int64]:
-        """The numbers of the texts."""
-        numbers = np.array([fingerprint(text) for text in texts], dtype=np.int64)
+    def extend(self, ids: Sequence[str], texts: Sequence[str], same: Sequence[str] | None = None) -> NDArray[np.int64]:
+        """The numbers of the texts: equal where these are, or where what is given as `same` is."""
+        numbers = np.array(list(map(fingerprint, same or texts)), dtype=np.int64)
         self.tokens.extend(self.tokenizer.encode(texts, self.length))
         self.numbers.write(numbers.tobytes())
         self.ids.extend(ids)

@@ -46,6 +46,16 @@ def test_texts_that_differ_where_they_are_cut_off_have_different_numbers(wordpie
     assert found.numbers[0] != found.numbers[1]
 
 
+def test_queries_that_say_nothing_share_no_number(wordpiece: Tokenizer, tmp_path: Path) -> None:
+    """Readers of MIND without a history: what one of them clicks on would else be right for all."""
+    asked = [Query("1", ""), Query("2", " "), Query("3", "an otter"), Query("4", "an otter")]
+    first, second, *rest = write_texts(tmp_path / "1", asked, "query: {text}", wordpiece, 8).numbers.tolist()
+    assert [first, second] == [fingerprint("1"), fingerprint("2")]
+    assert rest == [fingerprint("query: an otter")] * 2
+    empty = [Passage("1", "", ""), Passage("2", "", "")]  # which the model can't tell apart
+    assert write_texts(tmp_path / "2", empty, "{text}", wordpiece, 8).numbers.tolist() == [fingerprint("")] * 2
+
+
 def test_what_is_written_opens_again(wordpiece: Tokenizer, tmp_path: Path) -> None:
     made = write_texts(tmp_path / "new" / "folder", [Query("q", "the heron"), Query("r", "")], "{text}", wordpiece, 8)
     again = open_texts(tmp_path / "new" / "folder")

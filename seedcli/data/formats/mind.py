@@ -9,10 +9,11 @@ from seedcli.base.errors import DataError
 from seedcli.data.collections import Collection
 from seedcli.data.formats.filenames import first_file
 from seedcli.data.lines import field, id_field, read_table
-from seedcli.data.records import SEPARATOR, Impression, Passage, Qrels, Query
+from seedcli.data.records import SEPARATOR, Example, Impression, Passage, Qrels, Query
 
 NEWS = ("id", "category", "subcategory", "title", "abstract", "url", "entities of the title", "of the abstract")
 BEHAVIORS = ("id", "user", "time", "history", "impressions")
+UNLABELLED = "names no click, as MIND's test split"
 
 
 def open_folder(folder: Path) -> Collection | None:
@@ -22,8 +23,9 @@ def open_folder(folder: Path) -> Collection | None:
         return None
     if behaviors is None:
         return Collection(folder, partial(read_news, news))
-    queries, qrels = partial(read_histories, behaviors, news), partial(read_clicks, behaviors)
-    return Collection(folder, partial(read_news, news), {"": queries}, {"": qrels})
+    queries = partial(read_histories, behaviors, news)
+    qrels, examples = partial(read_clicks, behaviors), partial(read_examples, behaviors)
+    return Collection(folder, partial(read_news, news), {"": queries}, {"": qrels}, {"": examples})
 
 
 def read_news(path: Path) -> Iterator[Passage]:
@@ -68,5 +70,19 @@ def read_clicks(path: Path) -> Qrels:
         qrels[impression.id] = {intern(id_): grade for grade, ids in grades for id_ in ids}
         clicks += len(impression.clicked)
     if not clicks:
-        raise DataError(f"{path}: names no click, as MIND's test split; it can't be evaluated with")
+        raise DataError(f"{path}: {UNLABELLED}; it can't be evaluated with")
     return qrels
+
+
+def read_examples(path: Path) -> Iterator[Example]:
+    """An example a click: the impression, the news clicked on, and all news shown that weren't.
+
+    Raises DataError when no click is named.
+    """
+    clicks = 0
+    for impression in read_impressions(path):
+        clicks += len(impression.clicked)
+        for click in impression.clicked:
+            yield Example(impression.id, (click,), impression.unclicked)
+    if not clicks:
+        raise DataError(f"{path}: {UNLABELLED}; it can't be trained on")

@@ -7,7 +7,8 @@ import pytest
 
 from seedcli.base.errors import DataError
 from seedcli.data.formats.mind import open_folder, read_impressions, read_news
-from seedcli.data.records import SEPARATOR, Impression, Passage, Query
+from seedcli.data.records import SEPARATOR, Example, Impression, Passage, Query
+from seedcli.data.tokenizer import Tokenizer
 
 NEWS = [
     'N1\tsports\tgolf\tA putt\tHe putts "well".\thttps://a/1\t[]\t[]',
@@ -51,6 +52,37 @@ def test_a_reader_is_the_titles_clicked_on_the_newest_first(write: Write) -> Non
     assert list(collection.queries()) == list(collection.queries("dev")) == expected
 
 
+def test_a_history_is_cut_where_the_oldest_titles_stand(write: Write, wordpiece: Tokenizer) -> None:
+    titles = ["the otter eats trout", "a heron", "beaver", "the falcon and the badger live on steep cliffs"]
+    news = [f"N{row}\tc\ts\t{title}\t\t\t\t" for row, title in enumerate(titles)]
+    collection = open_folder(write(news, ["1\tU1\t11/12/2019\tN3 N2 N1 N0\tN0-1"]))
+    assert collection is not None
+    (query,) = collection.queries()
+    pieces = [wordpiece.backend.encode(title, add_special_tokens=False).ids for title in titles]
+    parted = [id_ for title in pieces for id_ in (*title, wordpiece.separator)][:-1]
+    for length in range(4, len(parted) + 4):
+        (read,) = wordpiece.encode([query.text], length)
+        assert read.tolist() == [*wordpiece.prefix, *parted[: length - 2], *wordpiece.suffix]
+
+
+def test_every_click_is_an_example_against_all_that_was_left_unclicked(write: Write) -> None:
+    lines = [
+        *BEHAVIORS,
+        "3\tU3\t11/13/2019\tN1\tN2-0 N3-0",
+        "4\tU1\t11/14/2019\tN1\tN3-0 N2-1 N1-0",
+        "5\tU4\t\tN1\tN2-1",
+    ]
+    collection = open_folder(write(behaviors=lines))
+    assert collection is not None
+    assert list(collection.examples("train")) == [
+        Example("1", ("N3",), ["N1"]),
+        Example("1", ("N2",), ["N1"]),
+        Example("2", ("N3",), ["N1"]),
+        Example("4", ("N2",), ["N3", "N1"]),
+        Example("5", ("N2",), []),
+    ]
+
+
 def test_impressions_keep_their_order_and_history(write: Write) -> None:
     assert list(read_impressions(write() / "behaviors.tsv")) == [
         Impression("1", "U1", ["N1", "N9", "N2"], ["N3", "N2"], ["N1"]),
@@ -66,6 +98,10 @@ def test_the_test_split_names_no_clicks(write: Write) -> None:
     assert list(collection.queries()) == [Query("1", "A putt")]
     with pytest.raises(DataError, match=r"behaviors\.tsv: names no click"):
         collection.qrels("test")
+    with pytest.raises(
+        DataError, match=r"behaviors\.tsv: names no click, as MIND's test split; it can't be trained on"
+    ):
+        list(collection.examples("test"))
 
 
 def test_news_alone_are_a_corpus_and_no_news_no_collection(tmp_path: Path, write: Write) -> None:
