@@ -165,6 +165,31 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "split of encoded queries": ("search --index flat --queries asked --split test --out new", "give encoded queries"),
     "neither question nor queries": ("search --index flat", "give a QUESTION, or --queries and --out"),
     "question and queries": ("search --index flat --queries animals --out new what", "it goes without --queries"),
+    "question and candidates": ("search --index flat --candidates found what", "without --queries, --split, --candid"),
+    "candidates for bm25": (
+        "search --index words --queries animals --candidates found --out new",
+        "--candidates are scored by the vectors of one index: give --index once, a flat one",
+    ),
+    "candidates for two indexes": (
+        "search --index flat --index flat --queries animals --candidates found --out new",
+        "--candidates are scored by the vectors of one index: give --index once, a flat one",
+    ),
+    "candidates without a split": (
+        "search --index flat --queries animals --candidates animals --out new",
+        "--candidates animals: name its qrels with --split: test, train",
+    ),
+    "candidates of no such split": (
+        "search --index flat --queries animals --candidates animals --split dev --out new",
+        "--candidates animals: name its qrels with --split: test, train",
+    ),
+    "candidates without judgements": (
+        "search --index flat --queries animals --candidates animals/queries.jsonl --out new",
+        "queries.jsonl: holds no qrels; give a run, or a collection with qrels",
+    ),
+    "no such candidates": (
+        "search --index flat --queries animals --candidates absent --out new",
+        "absent: not a collection: no such file or folder",
+    ),
     "corpus and queries": ("encode --model retriever --corpus animals --queries animals --out new", "give either"),
     "vectors for bm25": ("index --kind bm25 --vectors vectors --out new", "--kind bm25 is built over --corpus"),
     "folder not ours": ("index --vectors vectors --out animals", "animals: not empty and not made by seed"),

@@ -25,7 +25,17 @@ class SearchConfig:
         str | None, Doc("A collection, a file of queries, or a folder of queries that seed encode left."), INPUT
     ] = None
     split: Annotated[str | None, Doc("Only the queries that these qrels judge.")] = None
-    depth: Annotated[int | None, Ge(1), Doc("Hits a query; left out: 1,000, or 10 for a QUESTION.")] = None
+    candidates: Annotated[
+        str | None,
+        Doc(
+            "Score these passages alone: a run (a file, or a folder of seed search), or a collection whose qrels of "
+            "--split name them for each query, whatever their grade. For one flat index."
+        ),
+        INPUT,
+    ] = None
+    depth: Annotated[
+        int | None, Ge(1), Doc("Hits a query; left out: 1,000, of candidates all, or 10 for a QUESTION.")
+    ] = None
     problems: Problems = "report"
     fusion_k: Annotated[int, Ge(0), Doc("Fusion: what is added to each rank before its reciprocal."), RARE] = 60
     fusion_depth: Annotated[int, Ge(1), Doc("Fusion: hits taken from each index."), RARE] = 1_000

@@ -2,7 +2,7 @@
 
 The fast pass is right up to a bound on float32 sums; candidates are added until the bound excludes that another vector
 could belong to the first k. So the result doesn't depend on shards, batches, threads or the device.
-Letters: Q queries, N vectors of a block, D their width, k depth, c candidates a query.
+Letters: Q queries, N vectors of a block, D their width, k depth, c candidates a query, K names.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seedcli.base.progress import Advance, Progress
+from seedcli.data.ragged import Ragged
 from seedcli.retrieval.runs import Ranking, order
 from seedcli.retrieval.vectors import Shard, read_ids
 
@@ -30,7 +31,7 @@ def search(
     progress: Progress,
 ) -> Iterator[Ranking]:
     """The `depth` nearest by inner product for each query id and its vector [Q, D]."""
-    ids = np.array([id_.encode() for id_ in read_ids(shards)], dtype=np.bytes_)
+    ids = encoded_ids(shards)
     batches = range(0, len(queries), QUERIES)
     with progress.track("search", len(batches) * len(ids), "vectors") as advance:
         for begin in batches:
@@ -38,6 +39,38 @@ def search(
             found = nearest(batch, shards, ids, min(depth, len(ids)), device, advance)
             for query, (rows, scores) in zip(queries[begin : begin + QUERIES], found, strict=True):
                 yield Ranking(query, [id_.decode() for id_ in ids[rows].tolist()], scores)
+
+
+def score(
+    queries: Sequence[str],
+    vectors: NDArray[np.float32],
+    rows: Ragged,
+    shards: Sequence[Shard],
+    ids: NDArray[np.bytes_],
+    depth: int | None,
+    progress: Progress,
+) -> Iterator[Ranking]:
+    """What `search` would find for each query if its own `rows` [Q] of vectors were all; those alone are read."""
+    with progress.track("score", len(rows.values), "candidates") as advance:
+        for query, vector, own in zip(queries, vectors, rows, strict=True):
+            chosen = np.sort(own)
+            scores = rescore(vector, shards, chosen)
+            first = order(ids[chosen], scores)[:depth]
+            yield Ranking(query, [id_.decode() for id_ in ids[chosen[first]].tolist()], scores[first])
+            advance(len(own))
+
+
+def rows_of(names: NDArray[np.bytes_], ids: NDArray[np.bytes_]) -> Ragged:
+    """The rows of each name [K] among ids [N]: none of one that is unknown, all of one that stands there twice."""
+    ordered = np.argsort(ids, kind="stable")
+    begins = np.searchsorted(ids, names, "left", ordered)
+    counts = np.searchsorted(ids, names, "right", ordered) - begins
+    offsets = np.append(0, np.cumsum(counts))
+    return Ragged(ordered[np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], counts)], offsets)
+
+
+def encoded_ids(shards: Sequence[Shard]) -> NDArray[np.bytes_]:
+    return np.array([id_.encode() for id_ in read_ids(shards)], dtype=np.bytes_)
 
 
 def nearest(

@@ -4,6 +4,7 @@ Letters: Q queries, N ranked documents of all queries together.
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 
 from seedcli.base.errors import DataError
 from seedcli.base.files import written_whole
-from seedcli.data.lines import read_lines
+from seedcli.base.manifest import read_manifest
+from seedcli.data.lines import first_line, read_lines
 
 LINES_AT_ONCE = 1 << 16
+LINE = re.compile(r"(\S+\s+){3}-?\d+\s+\S+\s+\S+\s*")  # the fourth column is a rank; six words of a triple hold none
 
 
 class Ranking(NamedTuple):
@@ -147,6 +150,14 @@ def _check_words(words: list[str]) -> None:
     if " ".join(words).split() != words:
         word = next(word for word in words if word.split() != [word])
         raise DataError(f"a TREC run cannot hold the name {word!r}: it is empty or has whitespace in it")
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a path holds a run: a folder of seed search, or a file whose first line has a run's six columns."""
+    if path.is_dir():
+        made = read_manifest(path)
+        return (path / "run.trec").is_file() or (made is not None and made.verb == "search")
+    return LINE.fullmatch(first_line(path)) is not None
 
 
 def run_path(path: Path) -> Path:

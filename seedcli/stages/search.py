@@ -15,6 +15,7 @@ from seedcli.base.manifest import Manifest, finished, located, read_manifest
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.configs.search import SearchConfig
+from seedcli.data.ragged import Ragged
 from seedcli.data.records import Passage, Query, clean
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import survey
@@ -26,6 +27,7 @@ from seedcli.retrieval.hits import Hit as Hit
 from seedcli.retrieval.lucene import WordSearcher, heap_bytes
 from seedcli.retrieval.runs import Ranking, run_of, write_run
 from seedcli.retrieval.vectors import open_shards, read_ids
+from seedcli.stages.candidates import candidates_path, known_rows, read_candidates
 from seedcli.stages.estimates import LIBRARIES, announce
 from seedcli.stages.stage import Outcome, Stage, joined
 
@@ -40,6 +42,11 @@ class Questions(NamedTuple):
     queries: list[Query]
     vectors: NDArray[np.float32] | None = None
     model: str = ""
+
+    def at(self, places: NDArray[np.int64]) -> "Questions":
+        """Some of them."""
+        vectors = None if self.vectors is None else self.vectors[places]
+        return Questions([self.queries[place] for place in places.tolist()], vectors, self.model)
 
 
 class FlatIndex:
@@ -157,23 +164,55 @@ def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     """The indexes and the queries, by name."""
     if config.out is None or config.queries is None:
         raise ConfigError("give a QUESTION, or --queries and --out to write a run")
-    for folder in config.index:
-        finished(Path(folder), "index")
+    kinds = [finished(Path(folder), "index").config["kind"] for folder in config.index]
     paths = {f"index.{row}": Path(folder) for row, folder in enumerate(config.index)}
     if read_manifest(Path(config.queries)) is None:
         open_collection(config.queries, progress)
-    return paths | {"queries": source_path(config.queries)}
+    paths["queries"] = source_path(config.queries)
+    if config.candidates is not None:
+        if kinds != ["flat"]:
+            raise ConfigError("--candidates are scored by the vectors of one index: give --index once, a flat one")
+        paths["candidates"] = candidates_path(config.candidates, config.split, progress)
+    return paths
 
 
 def run(config: SearchConfig, stage: Stage) -> Outcome:
-    questions, depth = read_questions(str(config.queries), config.split), config.depth or DEPTH
+    questions = read_questions(str(config.queries), config.split)
     if questions.vectors is None:
         found = survey(lambda: iter(questions.queries), "queries", stage.progress)
         found.problems.settle(str(config.queries), config.problems, stage.progress)
+    metrics = find(config, stage, questions) if config.candidates is None else rerank(config, stage, questions)
+    return Outcome([stage.folder / "run.trec"], metrics)
+
+
+def find(config: SearchConfig, stage: Stage, questions: Questions) -> dict[str, int]:
+    """Write the run of all that the indexes hold; how much it is."""
+    depth = config.depth or DEPTH
     with closing(Searcher(config, stage.runtime, stage.progress)) as searcher:
         expect(searcher, stage, len(questions.queries), depth)
         write_run(stage.folder / "run.trec", searcher.search(questions, depth), "seed")
-    return Outcome([stage.folder / "run.trec"], {"queries": len(questions.queries)})
+    return {"queries": len(questions.queries)}
+
+
+def rerank(config: SearchConfig, stage: Stage, questions: Questions) -> dict[str, int]:
+    """Write the run of the candidates alone; how much it is."""
+    folder, source = Path(config.index[0]), str(config.candidates)
+    index = FlatIndex(folder, finished(folder, "index"), stage.runtime)
+    names, ids = [query.id for query in questions.queries], exact.encoded_ids(index.shards)
+    candidates = read_candidates(Path(stage.inputs["candidates"].path), config.split)
+    rows, problems = known_rows(candidates, names, ids)
+    if not len(rows.values):
+        named = f"{candidates.documents[0].decode()!r:.40} for query {candidates.queries[0]!r:.40}"
+        other = f"query {names[0]!r:.40} is asked and {ids[0].decode()!r:.40} is indexed"
+        raise DataError(f"{source}: no candidate in {folder} for any query: such as {named}, where {other}")
+    problems.settle(source, config.problems, stage.progress)
+    questions = questions.at(np.flatnonzero(np.diff(rows.offsets)))
+    rows = Ragged(rows.values, np.unique(rows.offsets))  # without those that are empty
+    expect_candidates(index, stage, rows, config.depth)
+    vectors, queries = index.encode(questions), [query.id for query in questions.queries]
+    rankings = exact.score(queries, vectors, rows, index.shards, ids, config.depth, stage.progress)
+    write_run(stage.folder / "run.trec", rankings, "seed")
+    return {"queries": len(queries), "candidates": len(rows.values)}
 
 
 def expect(searcher: Searcher, stage: Stage, questions: int, depth: int) -> None:
@@ -184,10 +223,19 @@ def expect(searcher: Searcher, stage: Stage, questions: int, depth: int) -> None
     announce(stage, f"{questions:,} queries, {sizes}", holds, {stage.folder: LINE * questions * hits})
 
 
+def expect_candidates(index: FlatIndex, stage: Stage, rows: Ragged, depth: int | None) -> None:
+    """Tell what is to come."""
+    counts = np.diff(rows.offsets)
+    reads = f"{len(rows):,} queries, {len(rows.values):,} candidates among {index.size:,} vectors"
+    hits = int(np.minimum(counts, depth or counts.max()).sum())
+    announce(stage, reads, LIBRARIES + 32 * (index.size + len(rows.values)), {stage.folder: LINE * hits})
+
+
 def answer(config: SearchConfig, progress: Progress) -> list[Hit]:
     """The first hits of the config's question, with their texts."""
-    if config.out is not None or config.queries is not None or config.split is not None:
-        raise ConfigError("a QUESTION is answered on the screen: it goes without --queries, --split and --out")
+    if any(given is not None for given in (config.out, config.queries, config.split, config.candidates)):
+        told = "it goes without --queries, --split, --candidates and --out"
+        raise ConfigError(f"a QUESTION is answered on the screen: {told}")
     with joined("search", config) as runtime, closing(Searcher(config, runtime, progress)) as searcher:
         (hits,) = searcher.hits([str(config.question)], config.depth or ANSWERS)
         return hits

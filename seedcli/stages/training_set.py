@@ -14,13 +14,12 @@ import numpy as np
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import cache_folder, made_whole, read_json, write_json
 from seedcli.base.machine import size
-from seedcli.base.manifest import digest, read_manifest
+from seedcli.base.manifest import digest
 from seedcli.base.progress import counted
 from seedcli.base.runtime import Runtime
 from seedcli.configs.finetune import FinetuneConfig
 from seedcli.data import tokenised
 from seedcli.data.collections import Collection
-from seedcli.data.lines import first_line
 from seedcli.data.problems import Problems
 from seedcli.data.records import Example, Qrels, Query
 from seedcli.data.sources import open_collection
@@ -31,7 +30,7 @@ from seedcli.negatives import examples
 from seedcli.negatives.bm25 import mine
 from seedcli.negatives.examples import TrainingSet, chosen, from_qrels, part_of, positive_ids
 from seedcli.negatives.filters import Margins, answered, cut, drop, histogram, too_near, without_answers
-from seedcli.retrieval.runs import Run, read_run, run_of, run_path
+from seedcli.retrieval.runs import Run, holds_run, read_run, run_of, run_path
 from seedcli.stages.estimates import (
     announce,
     checkpointed,
@@ -48,7 +47,6 @@ from seedcli.training.objectives import TAUGHT, TRIPLES
 
 READ = ("query_template", "passage_template", "query_length", "passage_length")  # settings that decide the tokens
 FILE = "file"  # as a source of negatives: those that the training file brings
-RUN = re.compile(r"(\S+\s+){3}-?\d+\s+\S+\s+\S+\s*")  # the fourth column is a rank; six words of a triple hold none
 DEPTH = re.compile(r"(?:(\d+):)?(\d+)")
 
 
@@ -292,16 +290,8 @@ def check_scores(config: FinetuneConfig, data: TrainingSet) -> None:
 
 
 def holds_examples(source: str, path: Path) -> bool:
-    """Whether a source of negatives brings whole examples: the word file, or a path that holds no run.
-
-    A run is a folder of seed search, or a file whose first line has a run's six columns.
-    """
-    if source == FILE:
-        return True
-    if path.is_dir():
-        made = read_manifest(path)
-        return not (path / "run.trec").is_file() and (made is None or made.verb != "search")
-    return RUN.fullmatch(first_line(path)) is None
+    """Whether a source of negatives brings whole examples: the word file, or a path that holds no run."""
+    return source == FILE or not holds_run(path)
 
 
 def bytes_read(reader: Callable[[], Any]) -> int:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from seedcli.base.progress import Silent
+from seedcli.data.ragged import Ragged
 from seedcli.retrieval import exact
 from seedcli.retrieval.runs import Ranking
 from seedcli.retrieval.vectors import open_shards, shard_path, write_shard
@@ -140,6 +141,36 @@ def test_the_error_bound_holds_for_float32_sums() -> None:
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
         for error, norm in zip(np.abs(fast - slow), norms, strict=True):
             assert error <= exact.error_bound(query, norm) / 2
+
+
+def scored(folder: Path, queries: Floats, rows: list[list[int]], depth: int | None = None) -> list[Ranking]:
+    shards, names = open_shards(folder), [f"q{row}" for row in range(len(queries))]
+    own = Ragged.of(rows, np.int64)
+    return list(exact.score(names, queries, own, shards, exact.encoded_ids(shards), depth, Silent()))
+
+
+@pytest.mark.parametrize("made", [ordinary, treacherous])
+@pytest.mark.parametrize("size", [7, 1000])
+def test_some_vectors_score_and_rank_as_among_all_to_the_bit(tmp_path: Path, made: Any, size: int) -> None:
+    ids, vectors, queries = made()
+    folder = folder_of(tmp_path, ids, vectors, size)
+    rng = np.random.default_rng(4)
+    rows = [rng.permutation(len(ids))[:count].tolist() for count in (1, 2, 30, 90, 5, 8, 13)[: len(queries)]]
+    expected = [
+        [hit for hit in ranking if hit[0] in {ids[row] for row in own}]
+        for ranking, own in zip(pairs(found(folder, queries, len(ids))), rows, strict=True)
+    ]
+    assert pairs(scored(folder, queries, rows)) == expected
+    assert pairs(scored(folder, queries, rows, 6)) == [ranking[:6] for ranking in expected]
+
+
+def test_names_are_found_in_every_row_that_has_them() -> None:
+    rng = np.random.default_rng(5)
+    ids = [f"N{number}" for number in rng.integers(0, 40, 60)] + ["é", "N"]
+    names = [f"N{number}" for number in rng.integers(0, 60, 80)] + ["N", "é", "", "N1 and longer than all ids"]
+    rows = exact.rows_of(np.array([n.encode() for n in names]), np.array([i.encode() for i in ids]))
+    assert [own.tolist() for own in rows] == [[row for row, id_ in enumerate(ids) if id_ == name] for name in names]
+    assert {len(own) for own in rows} >= {0, 1, 2}
 
 
 def test_no_queries_find_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""The candidates of seed search --candidates: what a run, or the qrels of a collection, names for each query.
+
+Letters: Q queries, N vectors of the index.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedcli.base.errors import ConfigError
+from seedcli.base.progress import Progress
+from seedcli.data.problems import Problems
+from seedcli.data.ragged import Ragged
+from seedcli.data.sources import open_collection, source_path
+from seedcli.retrieval.exact import rows_of
+from seedcli.retrieval.runs import Ranking, Run, holds_run, read_run, run_of, run_path
+
+
+def candidates_path(source: str, split: str | None, progress: Progress) -> Path:
+    """The path of a source. Raises ConfigError when it is neither a run nor has qrels of that split."""
+    path = source_path(source, progress)
+    if not path.exists() or not holds_run(path):
+        collection = open_collection(path)
+        if not collection.judges(split or ""):
+            there = ", ".join(sorted(collection.qrels_readers))
+            lacking = "holds no qrels; give a run, or a collection with qrels"
+            raise ConfigError(f"--candidates {source}: {f'name its qrels with --split: {there}' if there else lacking}")
+    return path
+
+
+def read_candidates(path: Path, split: str | None) -> Run:
+    """The candidates of each query, as a run whose scores say nothing where qrels named them."""
+    if holds_run(path):
+        return read_run(run_path(path))
+    qrels = open_collection(path).qrels(split or "")
+    return run_of(Ranking(query, list(grades), np.zeros(len(grades), np.float32)) for query, grades in qrels.items())
+
+
+def known_rows(candidates: Run, queries: Sequence[str], ids: NDArray[np.bytes_]) -> tuple[Ragged, Problems]:
+    """The rows of the candidates of each query [Q] among the ids of an index [N], and what is wrong with them."""
+    problems = Problems()
+    named = [candidates.ranking(query)[0] for query in queries]
+    names = np.concatenate(named)
+    found = rows_of(names, ids)
+    for name in names[np.diff(found.offsets) == 0].tolist():
+        problems.add("candidates that the index lacks", name.decode())
+    rows = Ragged(found.values, found.offsets[np.cumsum([0, *map(len, named)])])
+    for place in np.flatnonzero(np.diff(rows.offsets) == 0).tolist():
+        problems.add("queries without a candidate, which are left out", queries[place])
+    return rows, problems
