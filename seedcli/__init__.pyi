@@ -319,6 +319,7 @@ def search(
     out: StrPath,
     queries: StrPath | None = None,
     split: str | None = None,
+    candidates: StrPath | None = None,
     depth: int | None = None,
     problems: Literal["report", "stop"] = "report",
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -337,7 +338,9 @@ def search(
     - out: The folder to leave run.trec in.
     - queries: A collection, a file of queries, or a folder of queries that seed encode left.
     - split: Only the queries that these qrels judge.
-    - depth: Hits a query; left out: 1,000.
+    - candidates: Score these passages alone: a run (a file, or a folder of seed search), or a collection whose
+      qrels of split name them for each query, whatever their grade. For one flat index.
+    - depth: Hits a query; left out: 1,000, of candidates all.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
     - device: Where to compute; auto takes a GPU if there is one.

@@ -166,15 +166,15 @@ def _texts(record: Mapping[str, Any], name: str, where: str) -> list[str]:
     return list(map(clean, values))
 
 
-def _scores(record: Mapping[str, Any], name: str, passages: str, count: int, where: str) -> list[float]:
+def _scores(record: Mapping[str, Any], name: str, passages: str, count: int, where: str) -> tuple[float, ...]:
     """A teacher's scores of `count` passages, in a field of their own or in each passage; none where it gave none."""
     value, given = record.get(name), record.get(passages)
     if value is None and isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given):
         value = [one["score"] for one in given if one.get("score") is not None] or None
     values = [] if value is None else value if isinstance(value, list) else [value]
     if values and len(values) != count:
-        raise DataError(f"{where}: {len(values)} scores of {count} {passages}")
-    return [read_score(score, where) for score in values]
+        raise DataError(f"{where}: {len(values)} scores, and {count} passages in {passages!r}")
+    return tuple(read_score(score, where) for score in values)
 
 
 def _passages(record: Mapping[str, Any], name: str, where: str) -> list[Passage]:

@@ -21,7 +21,7 @@ def read_scored_triples(path: Path) -> Iterator[Example]:
             raise DataError(
                 f"{where}: expected 'score TAB score TAB query TAB positive TAB negative', got {line!r:.80}"
             )
-        scores = [read_score(part, where) for part in parts[:2]]
+        scores = tuple(read_score(part, where) for part in parts[:2])
         query, positive, negative = parts[2:]
         as_texts = any(" " in part for part in parts[2:]) if as_texts is None else as_texts
         if as_texts:
@@ -46,7 +46,7 @@ def read_scored_lists(path: Path) -> Iterator[Example]:
             raise DataError(f"{where}: expected [query, [passage, score], ...], got {line!r:.80}") from None
         if len(ids) < 2 or not isinstance(query, str | int):
             raise DataError(f"{where}: expected a query, its positive and some negatives, got {line!r:.80}")
-        scores = [read_score(score, where) for score in given]
+        scores = tuple(read_score(score, where) for score in given)
         yield Example(str(query), ids[:1], ids[1:], scores[:1], scores[1:])
 
 
