@@ -101,7 +101,9 @@ def test_scores_that_do_not_fit_their_passages_are_named(scores: object, tmp_pat
     if scores == {"pos_scores": []}:  # the same as none
         assert [given.positive_scores for given in fields.read_examples(path)] == [(1,), ()]
         return
-    with pytest.raises(DataError, match=r"a\.jsonl:2: (1 scores, and 2 passages in 'neg'|the score 'x' is not a number)"):
+    with pytest.raises(
+        DataError, match=r"a\.jsonl:2: (1 scores, and 2 passages in 'neg'|the score 'x' is not a number)"
+    ):
         list(fields.read_examples(path))
 
 
