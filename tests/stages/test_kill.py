@@ -56,15 +56,20 @@ def losses(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in record.items() if k == "step" or k not in NEVER_THE_SAME} for record in records]
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
-def test_killed_training_goes_on_to_the_same_bytes(verb, chain, tmp_path, perform):
+@pytest.mark.parametrize("kind", ["pretrain", "finetune", "finetune with all there is"])
+def test_killed_training_goes_on_to_the_same_bytes(kind, chain, tmp_path, perform):
+    verb = kind.split()[0]
     options: dict[str, Any] = {"out": tmp_path / "out", "machine.threads": 1, **TRAINING}
     if verb == "pretrain":
         options |= {"text": chain.beir, "words.tokenizer": chain.encoder, "words.length": 32, "model.size": "tiny"}
     else:
         negatives = chain.retriever / "bm25.trec"
         options |= {"model": chain.encoder, "data": chain.beir, "negatives.negatives": negatives}
-    sign = "checkpoints/*.safetensors"
+    if kind.endswith("is"):
+        options |= {"tower.untied": "true", "tower.head": "linear", "tower.dimensions": [8], "loss.loss": "triplet"}
+        options |= {"negatives.hard": 3, "optimize.optimizer": "lamb", "optimize.chunk": 3, "fraction": 0.9}
+        options |= {"watch.dev": "test", "watch.watch_every": 7, "watch.dev_passages": 30}
+    sign = "checkpoints/0*.safetensors"
     given = interrupted(verb, options, sign, lambda attempt: {"optimize.steps": 20 * 2**attempt})
     ((step, _),) = checkpoints(given["out"] / "checkpoints")
     assert 0 < step < given["optimize.steps"]
@@ -74,11 +79,14 @@ def test_killed_training_goes_on_to_the_same_bytes(verb, chain, tmp_path, perfor
     else:
         perform(verb, **given)
     perform(verb, **{**given, "out": tmp_path / "whole"})
-    assert (given["out"] / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
-    assert losses(given["out"]) == losses(tmp_path / "whole")
-    assert sorted(path.name for path in given["out"].iterdir()) == sorted(
-        path.name for path in (tmp_path / "whole").iterdir()
+    made, whole = (
+        {path.relative_to(folder): path for path in folder.rglob("*")} for folder in (given["out"], tmp_path / "whole")
     )
+    assert made.keys() == whole.keys()
+    weights = [name for name in made if name.suffix == ".safetensors"]
+    assert len(weights) == (1 if verb == kind else 12 if Path("last") in made else 6)  # of a tower with its head, 3
+    assert all(made[name].read_bytes() == whole[name].read_bytes() for name in weights)
+    assert losses(given["out"]) == losses(tmp_path / "whole")
 
 
 def test_sigterm_saves_the_step_under_way_and_the_command_goes_on_to_the_same_bytes(chain, tmp_path, perform):
