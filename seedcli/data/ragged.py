@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from seedcli.base.files import Closing
 
 
+PART = 1 << 20  # offsets looked at at a time
+
+
 class Ragged:
     """N rows; row i is values[offsets[i] : offsets[i + 1]]."""
 
@@ -35,6 +38,12 @@ class Ragged:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def empty(self) -> int:
+        """How many rows hold nothing; counted a part at a time."""
+        begins = range(0, len(self), PART)
+        return sum(int((np.diff(self.offsets[begin : begin + PART + 1]) == 0).sum()) for begin in begins)
 
     def __getitem__(self, row: int) -> NDArray[Any]:
         return self.values[self.offsets[row] : self.offsets[row + 1]]

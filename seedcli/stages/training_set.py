@@ -71,9 +71,10 @@ class Preparation:
         config, given = self.config, self.examples()
         data, report, problems = self.from_examples(given) if given else self.from_qrels()
         problems.settle(config.data, config.problems, self.stage.progress)
-        data, dropped = drop(data, self.masks(data))
-        report["candidates dropped"] = report.get("candidates dropped", {}) | dropped
-        without = int((np.diff(data.negatives.offsets) == 0).sum())
+        if masks := self.masks(data):
+            data, dropped = drop(data, masks)
+            report["candidates dropped"] |= dropped
+        without = data.negatives.empty
         report["queries without"]["negative"] = without
         report["scores"] = {} if data.scores is None else histogram(data.scores)
         if not len(data.trained):
@@ -153,8 +154,8 @@ class Preparation:
         data = examples.open_examples(stage.runtime.cached(make), texts)
         problems = Problems.of(read_json(kept / "problems.json"))
         problems.counts.pop(examples.WITHOUT, 0)
-        asked = data.queries.numbers[data.trained]
         if config.fraction < 1 or config.max_queries:
+            asked = data.queries.numbers[data.trained]
             named = [str(number) for number in np.unique(asked).tolist()]
             wanted = {int(name) for name in chosen(named, config.fraction, config.max_queries, config.optimize.seed)}
             data = part_of(data, np.isin(asked, list(wanted)))
@@ -167,7 +168,7 @@ class Preparation:
         """By the name of a filter, which candidates it drops. Raises ConfigError where it has nothing to go by."""
         options, masks = self.config.negatives, dict[str, Any]()
         if options.hard and options.drop_answers and len(data.passages.ids):
-            masks["answer"] = self.stage.runtime.cached(lambda: self.answered(data))
+            masks["answer"] = self.stage.runtime.share(lambda: self.answered(data))
         margins = Margins(options.absolute_margin, options.relative_margin)
         if options.hard and margins.any:
             if data.scores is None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seedcli.data import ragged
 from seedcli.data.ragged import Ragged, RaggedWriter, mapped
 
 ROWS = [[], [1, 2, 3], [], [], [65_535], [4, 5], []]
@@ -64,3 +65,11 @@ def test_two_of_them_share_a_folder(tmp_path: Path) -> None:
         first.append([-5])
     assert [row.tolist() for row in Ragged.open(tmp_path, "a")] == [[1, 2], [-5]]
     assert [row.tolist() for row in Ragged.open(tmp_path, "b")] == [[3], [4]]
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 1 << 20])
+def test_empty_rows_are_counted_a_part_at_a_time(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ragged, "PART", part)
+    assert Ragged.of(ROWS, np.int64).empty == 4
+    assert Ragged.of([], np.int64).empty == 0
+    assert Ragged.of([[1]], np.int64).empty == 0
