@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from seedcli.base.files import Closing
 
-
 PART = 1 << 20  # offsets looked at at a time
 
 

@@ -48,9 +48,9 @@ def test_rows_come_back_however_they_were_handed_over(
 def test_a_file_without_values_opens(tmp_path: Path, rows: list[list[int]]) -> None:
     with RaggedWriter(tmp_path, "rows", "uint16") as writer:
         flat(writer, rows)
-    for ragged in (Ragged.open(tmp_path, "rows"), Ragged.of(rows, "uint16")):
-        assert [row.tolist() for row in ragged] == rows
-        assert len(ragged.values) == 0
+    for made in (Ragged.open(tmp_path, "rows"), Ragged.of(rows, "uint16")):
+        assert [row.tolist() for row in made] == rows
+        assert len(made.values) == 0
 
 
 def test_an_empty_file_is_no_numbers(tmp_path: Path) -> None:

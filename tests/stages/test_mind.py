@@ -12,14 +12,14 @@ from seedcli.data.sources import open_collection
 from seedcli.data.tokenised import write_texts
 from seedcli.models.encoder import EncoderSettings
 from seedcli.negatives.examples import open_examples, write_examples
-from seedcli.negatives.sampling import ContrastiveBatches
+from seedcli.negatives.sampling import ContrastiveBatches, Grouping
 from seedcli.retrieval.runs import read_run
 
 TOPICS = ("otter", "heron", "falcon", "salmon", "gecko", "walrus")
 PHRASES = ("the {0}", "an old {0}", "look for the {0}", "where does the {0} live")
 NEWS = {f"N{row}": PHRASES[row % 4].format(TOPICS[row // 4]) for row in range(24)}
 FEW = {"optimize.steps": 30, "optimize.batch_size": 8, "optimize.lr": 1e-3, "optimize.warmup": 1}
-COSINE = {"tower.similarity": "cosine", "optimize.temperature": 0.05}
+COSINE = {"tower.similarity": "cosine", "loss.temperature": 0.05}
 
 
 class Shown(NamedTuple):
@@ -61,18 +61,18 @@ def test_a_click_is_told_from_what_stood_beside_it(mind, wordpiece, tmp_path):
     passages = write_texts(tmp_path / "passages", collection.passages(), "{title}", wordpiece, 16)
     (tmp_path / "examples").mkdir()
     texts, given = (queries, passages), (settings, wordpiece)
-    write_examples(tmp_path / "examples", collection.examples("train"), *given, texts, 100, lambda _: None)
+    write_examples(tmp_path / "examples", collection.examples("train"), *given, texts, False, lambda _: None)
     data = open_examples(tmp_path / "examples", texts)
     clicks = [(id_, click) for id_, shown in impressions().items() for click in shown.clicked if click in NEWS]
     named = dict(zip(passages.numbers.tolist(), NEWS, strict=True))
-    batches = ContrastiveBatches(data, wordpiece.pad, len(clicks), 1, 0)
+    batches = ContrastiveBatches(data, wordpiece.pad, len(clicks), 1, 0, "pairwise", Grouping(400))
     drawn = Counter()
     for step in (1, 2, 3):
         (batch,) = batches(step, 0, 1)
         news = [named[number] for number in batch.texts.tolist()]
         asked = [clicks[row] for _, row in batches.rows(step)]
         right, wrong = news[: len(clicks)], news[len(clicks) :]
-        for (id_, click), positive, negative, known in zip(asked, right, wrong, batch.known.tolist(), strict=True):
+        for (id_, click), positive, negative, known in zip(asked, right, wrong, batch.right.tolist(), strict=True):
             assert positive == click
             assert negative in impressions()[id_].unclicked
             if not impressions()[id_].history:
