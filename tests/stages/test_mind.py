@@ -18,7 +18,7 @@ from seedcli.retrieval.runs import read_run
 TOPICS = ("otter", "heron", "falcon", "salmon", "gecko", "walrus")
 PHRASES = ("the {0}", "an old {0}", "look for the {0}", "where does the {0} live")
 NEWS = {f"N{row}": PHRASES[row % 4].format(TOPICS[row // 4]) for row in range(24)}
-FEW = {"optimize.steps": 30, "optimize.batch_size": 8, "optimize.lr": 1e-3, "optimize.warmup": 1}
+FEW = {"optimize.steps": 90, "optimize.batch_size": 8, "optimize.lr": 2e-3, "optimize.warmup": 9}
 COSINE = {"tower.similarity": "cosine", "loss.temperature": 0.05}
 
 
@@ -84,7 +84,7 @@ def test_a_click_is_told_from_what_stood_beside_it(mind, wordpiece, tmp_path):
 @pytest.fixture(scope="module")
 def chain_of_mind(mind, chain, perform, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("chain_of_mind")
-    clicks = {"negatives.negatives": "file", "negatives.hard": 1, "tower.passage_template": "mind"}
+    clicks = {"negatives.negatives": "file", "loss.loss": "pairwise", "tower.passage_template": "mind"}
     perform("finetune", out=root / "retriever", model=chain.encoder, data=mind, **clicks, **FEW, **COSINE)
     perform("encode", out=root / "vectors", model=root / "retriever", corpus=mind, shard_size=10)
     perform("index", out=root / "flat", vectors=root / "vectors")
@@ -109,7 +109,7 @@ def test_the_known_candidates_of_each_impression_are_ranked_and_no_others(chain_
 
 def test_what_was_clicked_comes_to_stand_first(chain_of_mind):
     first = [ranking.documents[0] in impressions()[ranking.query].clicked for ranking in rankings(chain_of_mind)]
-    assert sum(first) >= 21  # of 26 that have a click; 15 after a single step
+    assert sum(first) >= 20  # of 26 that have a click; 15 after a single step
 
 
 def test_the_report_says_what_the_run_gives_by_hand(chain_of_mind):
