@@ -39,6 +39,8 @@ FRACTIONS = (0.01, 0.05, 0.1, 0.5, 1.0)
 MEASURES = ["mrr@10", "recall@20", "recall@100"]
 BASELINE = "dpr"  # without a head, on all questions: what the others are tested against
 DEPTH = 100
+SAMPLED = 2_000  # passages that 500 dev questions are searched in while training; the best look's weights are kept
+LOOK = "dev_mrr@10"
 INCIDENTAL = {"work", "results", "plan", "only"}  # options that change no run
 
 
@@ -168,6 +170,7 @@ class Bench:
             "optimize": {
                 "steps": options.steps, "batch_size": options.questions, "lr": options.lr, "seed": options.seed,
             },
+            "watch": {"dev": "dev", "watch_every": options.steps // 4, "dev_passages": SAMPLED},
             "saving": {"log_every": 10, "save_every": 100},
         }  # fmt: skip
         return self.made("finetune", f"{label(run)}-tuned", given)
@@ -206,11 +209,13 @@ def label(run: Run) -> str:
 
 
 def training(folder: Path) -> dict[str, Any]:
-    """What the log says: losses, negatives and accuracy in the batch as training went on; queries."""
+    """What the log says: losses, negatives and accuracy in the batch as training went on, looks at dev; queries."""
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     names = ("step", "loss", "negatives", "accuracy", "steps_per_second")
-    curve = [{name: round(record[name], 4) for name in names} for record in records]
-    return {"trained": finished(folder).metrics["queries"], "curve": curve}
+    curve = [{name: round(record[name], 4) for name in names} for record in records if "loss" in record]
+    looks = [{"step": record["step"], LOOK: record[LOOK]} for record in records if LOOK in record]
+    told = finished(folder).metrics
+    return {"trained": told["queries"], "best_step": told["best_step"], "curve": curve, "looks": looks}
 
 
 def command(settings: dict[str, Any]) -> str:
