@@ -5,7 +5,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -63,10 +63,8 @@ def test_what_a_log_says_goes_into_a_line(
     records = [{"step": 0, "dev_mrr@10": 0.1}, {"step": 10, **figures}, {"step": 20, **figures, "dev_mrr@10": 0.25}]
     (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
 
-    class Done:
-        metrics = {"queries": 40, "best_step": 20}
-
-    monkeypatch.setattr(finetuning, "finished", lambda _: Done)
+    done = SimpleNamespace(metrics={"queries": 40, "best_step": 20})
+    monkeypatch.setattr(finetuning, "finished", lambda _: done)
     told = finetuning.training(tmp_path)
     assert told["looks"] == [{"step": 0, "dev_mrr@10": 0.1}, {"step": 20, "dev_mrr@10": 0.25}]
     assert [record["loss"] for record in told["curve"]] == [2.1235, 2.1235]

@@ -148,6 +148,16 @@ def test_chunks_have_the_losses_of_the_whole(loss, tune, chain, tmp_path):
         assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-3)
 
 
+@pytest.mark.parametrize("loss", ["in-batch", "triplet"])
+def test_half_precision_trains_like_full_also_in_chunks(loss, tune):
+    """bfloat16 knows three digits; scores and losses stay in float32."""
+    flags = {"loss.loss": loss, "tower.head": "linear", "optimize.chunk": 5}
+    full, half = (log(tune(name, **flags, **{"machine.precision": name})) for name in ("fp32", "bf16"))
+    for ours, theirs in zip(half, full, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.05)
+        assert ours["loss"] != theirs["loss"]
+
+
 def test_chunks_may_change_when_a_run_goes_on(tune):
     out = tune(**{"optimize.chunk": 4})
     before = (out / "manifest.json").read_bytes()
