@@ -53,6 +53,18 @@ def scored(beir, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture
+def still(chain, tmp_path) -> Path:
+    """The chain's encoder without dropout, whose draws follow chunks and precision."""
+    model = Path(shutil.copytree(chain.encoder, tmp_path / "still"))
+    settings = json.loads((model / "config.json").read_text())
+    rates = {name: 0.0 for name in settings if name.endswith("dropout_prob")}
+    assert len(rates) == 2
+    (model / "config.json").write_text(json.dumps(settings | rates))
+    (model / "manifest.json").unlink()
+    return model
+
+
 def log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
@@ -133,15 +145,8 @@ def test_widths_are_kept_with_the_model_and_trained(tune):
 
 
 @pytest.mark.parametrize("loss", ["in-batch", "triplet"])
-def test_chunks_have_the_losses_of_the_whole(loss, tune, chain, tmp_path):
-    """Without dropout, whose draws follow the chunks."""
-    model = Path(shutil.copytree(chain.encoder, tmp_path / "model"))
-    settings = json.loads((model / "config.json").read_text())
-    rates = {name: 0.0 for name in settings if name.endswith("dropout_prob")}
-    assert len(rates) == 2
-    (model / "config.json").write_text(json.dumps(settings | rates))
-    (model / "manifest.json").unlink()
-    flags = {"model": model, "loss.loss": loss}
+def test_chunks_have_the_losses_of_the_whole(loss, tune, still):
+    flags = {"model": still, "loss.loss": loss}
     whole, chunked = (log(tune(f"{chunk}", **flags, **{"optimize.chunk": chunk})) for chunk in (None, 3))
     for ours, theirs in zip(chunked, whole, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
@@ -149,9 +154,9 @@ def test_chunks_have_the_losses_of_the_whole(loss, tune, chain, tmp_path):
 
 
 @pytest.mark.parametrize("loss", ["in-batch", "triplet"])
-def test_half_precision_trains_like_full_also_in_chunks(loss, tune):
+def test_half_precision_trains_like_full_also_in_chunks(loss, tune, still):
     """bfloat16 knows three digits; scores and losses stay in float32."""
-    flags = {"loss.loss": loss, "tower.head": "linear", "optimize.chunk": 5}
+    flags = {"model": still, "loss.loss": loss, "tower.head": "linear", "optimize.chunk": 5}
     full, half = (log(tune(name, **flags, **{"machine.precision": name})) for name in ("fp32", "bf16"))
     for ours, theirs in zip(half, full, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.05)
