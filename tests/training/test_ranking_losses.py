@@ -204,3 +204,18 @@ def test_recomputing_repeats_its_dropout() -> None:
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     assert F.cosine_similarity(gradients[0][0].flatten(), gradients[1][0].flatten(), dim=0) > 0.9999
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("name", ["in-batch", "pairwise"])
+def test_half_precision_has_nearly_the_gradient_of_full(name: LossName, recompute: bool) -> None:
+    gradients = []
+    for half in (False, True):
+        towers = tower()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = ContrastiveObjective(towers, Loss(name, temperature=4.0), recompute)(batch())[0]
+        assert loss.dtype == torch.float32
+        loss.backward()
+        gradients.append(torch.cat([value.grad.flatten() for value in towers.parameters() if value.grad is not None]))
+    assert F.cosine_similarity(*gradients, dim=0) > 0.99
+    assert 0.9 < gradients[1].norm() / gradients[0].norm() < 1.1
