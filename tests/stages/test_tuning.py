@@ -156,7 +156,7 @@ def test_chunks_have_the_losses_of_the_whole(loss, tune, still):
 def test_half_precision_trains(tune):
     flags = {"machine.precision": "bf16", "optimize.chunk": 5, "tower.head": "linear", "optimize.steps": 12}
     records = log(tune(**flags))
-    assert records[-1]["loss"] < records[0]["loss"] * 0.7
+    assert records[-1]["loss"] < records[0]["loss"] * 0.85
 
 
 def test_chunks_may_change_when_a_run_goes_on(tune):
