@@ -32,7 +32,7 @@ from seedcli.training.loop import Training, train
 from seedcli.training.objectives import TAUGHT, ContrastiveObjective, Loss
 from seedcli.training.optimizers import SCHEDULES, adamw, lamb, warmup_steps
 
-GROUPED = {"cpu": 4_096, "cuda": 1 << 16}  # tokens encoded at a time, padding included: a GPU wants more to be busy
+GROUPED = {"cpu": 2_048, "cuda": 1 << 16}  # tokens encoded at a time, padding included: a GPU wants more to be busy
 
 
 def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
