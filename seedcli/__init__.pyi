@@ -195,7 +195,7 @@ def finetune(
     - batch_size: Queries (or triples) a step, over all processes. Each query is told from all passages of the batch
       at once; adding up gradients of smaller batches would not be the same.
     - chunk: Texts encoded at a time; the rest of a batch holds its vectors alone, and is computed once more for the
-      same gradient: less memory, a third more work.
+      same gradient (but for dropout's draws): less memory, a third more work.
     - optimizer: adamw (DPR), or lamb without bias correction (the MS MARCO and MIND runs).
     - lr: Peak rate.
     - warmup: Steps in which the rate rises; left out: a tenth of all, at most DPR's 1,237.

@@ -107,7 +107,7 @@ class Optimize:
         int | None,
         Ge(1),
         Doc("Texts encoded at a time; the rest of a batch holds its vectors alone, and is computed once more for the "
-            "same gradient: less memory, a third more work."),
+            "same gradient (but for dropout's draws): less memory, a third more work."),
         INCIDENTAL,
     ] = None  # fmt: skip
     optimizer: Annotated[

@@ -98,6 +98,13 @@ def new_head(hidden: int, std: float) -> nn.Sequential:
     return dense_head([linear, nn.LayerNorm(hidden)])
 
 
+def is_linear(head: nn.Sequential | None) -> bool:
+    """Whether a head is of the kind that new_head makes."""
+    parts = list(head or [])
+    kinds = [type(part) for part in parts]
+    return kinds == [Dense, nn.LayerNorm] and isinstance(parts[0].activation, nn.Identity)
+
+
 def dense_head(layers: Sequence[nn.Linear | nn.LayerNorm]) -> nn.Sequential:
     """A head of plain layers, without activations."""
     return nn.Sequential(*(Dense(part, nn.Identity()) if isinstance(part, nn.Linear) else part for part in layers))

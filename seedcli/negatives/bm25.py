@@ -21,15 +21,14 @@ def mine(
 
     `identity` stands for what the collection holds.
     """
-    path = folder / "bm25.trec"
+    path, index = folder / "bm25.trec", folder / "bm25"
     if not path.is_file():
         kept = cache_folder() / f"bm25-{digest([RULES, identity, split, sorted(wanted), depth])[:16]}.trec"
         if not kept.is_file():
-            index = folder / "bm25"
             index_collection(collection, index, progress)
             queries = (query for query in collection.queries(split) if query.id in wanted)
             write_run(kept, search_index(index, queries, depth, progress, total=len(wanted)), "bm25")
-            shutil.rmtree(index)
         with written_whole(path) as aside:
             shutil.copyfile(kept, aside)
+    shutil.rmtree(index, ignore_errors=True)
     return path

@@ -4,7 +4,7 @@ examples such as triples.
 All positives of a query are excluded, and passages whose text equals one of them. Letters: E examples.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from seedcli.retrieval.runs import Run
 
 RULES = 2  # to be raised when other files would come out of the same examples
 BATCH = 1 << 13  # examples held at a time
+PART = 1 << 20  # examples looked at at a time
 WITHOUT = "queries without a negative"
 SCORES = ("positive_scores", "negative_scores")  # their files
 NOTHING = np.empty(0, np.float32)
@@ -75,19 +76,21 @@ def part_of(data: TrainingSet, kept: NDArray[np.bool_]) -> TrainingSet:
 
 
 def from_qrels(
-    queries: Texts, passages: Texts, qrels: Qrels, run: Run, places: slice
+    queries: Texts, passages: Texts, qrels: Qrels, run: Run, places: slice, wanted: Collection[str] | None = None
 ) -> tuple[TrainingSet, dict[str, Any], Problems]:
     """An example for every query that has a text and a positive; a report of what was dropped, and what is wrong.
 
-    Candidates are the passages of its ranking at `places`.
+    Candidates are the passages of its ranking at `places`. Only `wanted` queries give examples; what is right for the
+    others is known all the same, as their texts may be equal.
     """
     trained, positives, negatives = [], [], []
     right_scores, wrong_scores = [], []
     dropped = dict.fromkeys(("positive", "text of a positive", "not in the corpus"), 0)
     without = {"text": 0, "positive": 0}
     problems = Problems()
-    asked = queries.ids.rows(list(qrels))
-    for (query, grades), row in zip(qrels.items(), asked.tolist(), strict=True):
+    chosen_ones = qrels if wanted is None else {query: qrels[query] for query in qrels if query in wanted}
+    asked = queries.ids.rows(list(chosen_ones))
+    for (query, grades), row in zip(chosen_ones.items(), asked.tolist(), strict=True):
         named = positive_ids(grades)
         rows = passages.ids.rows(named)
         for id_ in (id_ for id_, found in zip(named, rows.tolist(), strict=True) if found < 0):
@@ -121,8 +124,7 @@ def from_qrels(
     report = {"queries": len(trained), "queries without": without, "candidates dropped": dropped}
     pools = Ragged.of(positives, np.int64), Ragged.of(negatives, np.int64)
     rows = np.array(trained, dtype=np.int64)
-    owners = np.repeat(queries.numbers[rows], np.diff(pools[0].offsets))
-    right_pairs = pairs_of(owners, passages.numbers[pools[0].values])
+    right_pairs = pairs_of(*judged_pairs(qrels, queries, passages))
     given = Scores(Ragged.of(right_scores, np.float32), Ragged.of(wrong_scores, np.float32))
     return TrainingSet(queries, passages, rows, *pools, right_pairs, given), report, problems
 
@@ -154,6 +156,9 @@ def write_examples(
             found = source.passages([example.positives for example in batch], problems)
             wrong = source.passages([example.negatives for example in batch], problems)
             if scored:
+                for example in batch:
+                    if not (example.positive_scores and (example.negative_scores or not example.negatives)):
+                        problems.add("examples without a teacher's scores", _name(example.query))
                 found = found.scored([(example.positives, example.positive_scores) for example in batch])
                 wrong = wrong.scored([(example.negatives, example.negative_scores) for example in batch])
             kept = (asked >= 0) & (found.counts > 0)
@@ -191,6 +196,24 @@ def open_examples(folder: Path, texts: tuple[Texts, Texts] | None) -> TrainingSe
     scored = (folder / f"{SCORES[0]}.dtype").is_file()
     scores = Scores(*(Ragged.open(folder, name) for name in SCORES)) if scored else None
     return TrainingSet(queries, passages, trained, *rows, open_pairs(folder), scores)
+
+
+def right_candidates(data: TrainingSet) -> int:
+    """How many candidates are known to be right for their query: they are never drawn. A part is held at a time."""
+    keys = np.sort(_key(data.right.firsts, data.right.seconds))
+    count = 0
+    for begin in range(0, len(data.trained), PART):
+        offsets = data.negatives.offsets[begin : begin + PART + 1]
+        owners = np.repeat(data.queries.numbers[data.trained[begin : begin + PART]], np.diff(offsets))
+        asked = _key(owners, data.passages.numbers[data.negatives.values[offsets[0] : offsets[-1]]])
+        found = np.minimum(np.searchsorted(keys, asked), max(0, len(keys) - 1))
+        count += int((keys[found] == asked).sum()) if len(keys) else 0
+    return count
+
+
+def _key(firsts: NDArray[np.int64], seconds: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Pairs of fingerprints as one number each."""
+    return np.asarray(firsts).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ np.asarray(seconds).astype(np.uint64)
 
 
 class _Found(NamedTuple):

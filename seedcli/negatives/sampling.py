@@ -65,7 +65,8 @@ class ContrastiveBatches:
         mask = np.array(usable, dtype=bool).reshape(len(drawn), hard)
         if self.taught:
             mask &= np.isfinite(taught[:, 1:] + taught[:, :1])
-        counts = [mask.sum() if self.triples else len(drawn), len(drawn), len(drawn)]
+        items = mask.sum() if self.triples else mask.any(1).sum() if self.taught else len(drawn)
+        counts = [items, len(drawn), len(drawn)]
         yield ContrastiveBatch(
             grouped([data.queries.tokens[data.trained[draw.query]] for draw in drawn], self.pad, *self.grouping),
             grouped([data.passages.tokens[row] for row in passages], self.pad, *self.grouping),

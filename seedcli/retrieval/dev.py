@@ -4,7 +4,7 @@ Letters: Q queries, P passages, N of them at a time, r positives of a query at m
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from seedcli.base.errors import telling_refusals
 from seedcli.base.files import written_whole
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.data.batches import padded, token_batches
+from seedcli.data.ragged import Ragged
 from seedcli.models.encoder import Encoder
 from seedcli.models.towers import Towers
 from seedcli.training.checkpoint import CHECKPOINTS, checkpoints
@@ -33,8 +35,12 @@ class DevSet(NamedTuple):
     """Texts as the towers read them, and which passages are right for a query."""
 
     queries: Rows  # [Q]
-    passages: Rows  # [P]
-    right: list[list[int]]  # [Q] rows of passages, at least one
+    texts: Ragged  # of all passages
+    searched: NDArray[np.int64]  # [P] rows of them
+    right: list[list[int]]  # [Q] places among the searched, at least one
+
+    def passages(self, places: Iterable[int]) -> Rows:
+        return [self.texts[row] for row in self.searched[list(places)].tolist()]
 
 
 class Look(NamedTuple):
@@ -66,8 +72,7 @@ class DevRetrieval:
 
     @property
     def best(self) -> Look:
-        """The first of the best."""
-        return max(self.looks, key=lambda look: (look.value, -look.step))
+        return best_of(self.looks)
 
     @property
     def enough(self) -> bool:
@@ -78,7 +83,7 @@ class DevRetrieval:
         training = self.towers.training
         self.towers.eval()
         try:
-            with torch.no_grad(), self.runtime.autocast():
+            with torch.no_grad():
                 values = self.measures()
         finally:
             self.towers.train(training)
@@ -92,26 +97,26 @@ class DevRetrieval:
         return values
 
     def measures(self) -> dict[str, float]:
-        """MRR@10 and recall@100. A passage that scores as a positive does stands before it."""
+        """MRR@10 and recall@100. A passage that scores as a positive does, or no number, stands before it."""
         width = max(map(len, self.dev.right))
         right = torch.tensor([[*rows, *[-1] * (width - len(rows))] for rows in self.dev.right])  # [Q, r]
         positives = sorted({row for rows in self.dev.right for row in rows})
         place = {row: number for number, row in enumerate(positives)}
         queries = self.encode(self.towers.query, self.dev.queries)
-        found = self.encode(self.towers.passage, [self.dev.passages[row] for row in positives])  # [positives, D]
+        found = self.encode(self.towers.passage, self.dev.passages(positives))  # [positives, D]
         own = torch.tensor([[place.get(row, -1) for row in rows] for rows in right.tolist()])
         real = (right >= 0).to(queries.device)
         scores = (queries.unsqueeze(1) * found[own.to(queries.device)]).sum(-1)  # [Q, r]
         scores = scores.masked_fill(~real, float("-inf"))
         above = (scores.unsqueeze(1) > scores.unsqueeze(2)).sum(-1)  # other positives that score more
-        size = max(1, SCORES // max(1, len(queries) * width))
-        for begin in range(0, len(self.dev.passages), size):
-            block = [self.dev.passages[row] for row in range(begin, min(begin + size, len(self.dev.passages)))]
-            others = queries @ self.encode(self.towers.passage, block).T  # [Q, N]
-            inside = (right >= begin) & (right < begin + len(block))
+        size, total = max(1, SCORES // max(1, len(queries) * width)), len(self.dev.searched)
+        for begin in range(0, total, size):
+            block = range(begin, min(begin + size, total))
+            others = queries @ self.encode(self.towers.passage, self.dev.passages(block)).T  # [Q, N]
+            inside = (right >= begin) & (right < block.stop)
             asking, number = inside.nonzero(as_tuple=True)
             others[asking.to(others.device), (right[asking, number] - begin).to(others.device)] = float("-inf")
-            above += (others.unsqueeze(1) >= scores.unsqueeze(2)).sum(-1)
+            above += (~(others.unsqueeze(1) < scores.unsqueeze(2))).sum(-1)
         ranks = above + 1  # [Q, r]
         first = ranks.masked_fill(~real, 1 << 40).amin(1)
         recall = ((ranks <= 100) & real).sum(1) / real.sum(1)
@@ -123,22 +128,23 @@ class DevRetrieval:
         vectors = torch.zeros(len(rows), encoder.size, device=self.runtime.device)
         batches = list(token_batches([len(row) for row in rows], TOKENS))
         for batch in batches[self.runtime.rank :: self.runtime.world]:
-            texts = padded([rows[row] for row in batch], self.pad)
-            vectors[torch.from_numpy(batch).to(vectors.device)] = encoder(texts.to(vectors.device))
+            texts = padded([rows[row] for row in batch], self.pad).to(vectors.device)
+            with self.runtime.autocast():  # here alone: scores in half precision would make ties
+                encoded = encoder(texts)
+            vectors[torch.from_numpy(batch).to(vectors.device)] = encoded
         return self.runtime.sum(vectors)
 
     def keep(self) -> None:
-        """Leave the weights as the best so far; of older ones, the newest that the newest checkpoint knows of stays."""
-        kept = self.folder / CHECKPOINTS
+        """Leave the weights as the best so far; of older ones, those stay that were best at a checkpoint, or at 0."""
+        kept, path = self.folder / CHECKPOINTS, self.place(self.best)
         tensors = {name: value.detach().contiguous() for name, value in self.towers.named_parameters()}
-        with written_whole(self.place(self.best)) as aside:
+        with telling_refusals(path), written_whole(path) as aside:
             save_file(tensors, aside)
-        saved = max((checkpoint.step for checkpoint in checkpoints(kept)), default=0)
-        steps = sorted(int(path.stem.removeprefix("best-")) for path in kept.glob("best-*.safetensors"))
-        newest = max((step for step in steps if step <= saved), default=0)
-        for step in steps:
-            if step < newest:
-                self.place(Look(step, 0.0)).unlink()
+        starts = [0, *(checkpoint.step for checkpoint in checkpoints(kept))]
+        known = ([look for look in self.looks if look.step <= start] for start in starts)
+        wanted = {path, *(self.place(best_of(looks)) for looks in known if looks)}
+        for other in set(kept.glob("best-*.safetensors")) - wanted:
+            other.unlink()
 
     def restore(self) -> Look:
         """Put the best weights into the towers."""
@@ -150,6 +156,11 @@ class DevRetrieval:
 
     def place(self, look: Look) -> Path:
         return self.folder / CHECKPOINTS / f"best-{look.step:07}.safetensors"
+
+
+def best_of(looks: Sequence[Look]) -> Look:
+    """The first of the best."""
+    return max(looks, key=lambda look: (look.value, -look.step))
 
 
 def logged(path: Path) -> list[Look]:

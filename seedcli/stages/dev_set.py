@@ -34,6 +34,7 @@ def dev_set(config: FinetuneConfig, source: Source) -> DevSet:
     )
     return DevSet(
         [queries.tokens[row] for row, _ in pairs],
-        [passages.tokens[row] for row in searched.tolist()],
+        passages.tokens,
+        searched,
         [np.searchsorted(searched, found).tolist() for _, found in pairs],
     )

@@ -17,7 +17,7 @@ from seedcli.data.templates import template_of
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import EncoderSettings, check_settings, model_folder, read_config, read_settings
 from seedcli.models.flops import encoder_shape, encoding_operations
-from seedcli.models.heads import new_head
+from seedcli.models.heads import is_linear, new_head
 from seedcli.models.towers import Towers, open_towers, save_towers, tower_folder
 from seedcli.negatives.examples import TrainingSet
 from seedcli.negatives.sampling import ContrastiveBatches, Grouping
@@ -26,7 +26,15 @@ from seedcli.stages.dev_set import dev_set
 from seedcli.stages.estimates import arithmetic, telling_memory
 from seedcli.stages.stage import Outcome, Stage, check_batch
 from seedcli.stages.texts import Source
-from seedcli.stages.training_set import FILE, Preparation, check_scores, holds_examples, places, smaller_chunk
+from seedcli.stages.training_set import (
+    FILE,
+    Preparation,
+    check_scores,
+    holds_examples,
+    looked_at,
+    places,
+    smaller_chunk,
+)
 from seedcli.training.checkpoint import CHECKPOINTS
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import TAUGHT, ContrastiveObjective, Loss
@@ -51,7 +59,7 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError(f"--negatives {source}: no such file or folder; a run, triples, or the word bm25 or {FILE}")
     if given is not None and holds_examples(source, given):
         paths["negatives"] = given
-        next(open_collection(given).examples(config.split), None)
+        check_scores(config, looked_at(open_collection(given).example_reader(config.split))[1])
         return paths
     if config.loss.loss in TAUGHT:
         raise ConfigError(
@@ -73,6 +81,10 @@ def check_options(config: FinetuneConfig) -> None:
         raise ConfigError(f"--loss {loss}: compares with hard negatives; give --hard 1 or more")
     if config.loss.symmetric and loss != "in-batch":
         raise ConfigError(f"--set loss.symmetric: is for --loss in-batch, not {loss}")
+    if config.loss.margin != 1 and loss != "triplet":
+        raise ConfigError(f"--set loss.margin: is for --loss triplet, not {loss}")
+    if config.loss.teacher_temperature != 1 and loss != "kl":
+        raise ConfigError(f"--set loss.teacher_temperature: is for --loss kl, not {loss}")
     if config.watch.dev is None and (config.watch.patience or config.watch.dev_data):
         raise ConfigError("--patience and watch.dev_data: need --dev, the split to look at")
 
@@ -84,7 +96,6 @@ def run(config: FinetuneConfig, stage: Stage) -> Outcome:
     collection = open_collection(stage.inputs["data"].path)
     preparation = Preparation(config, stage, towers, tokenizer, collection)
     data = preparation.training_set()
-    check_scores(config, data)
     watch = watching(config, stage, towers, tokenizer, preparation.source)
     with telling_memory(smaller_chunk(config, towers, stage.runtime)):
         metrics = train_towers(config, stage, towers, data, tokenizer, watch)
@@ -104,15 +115,18 @@ def run(config: FinetuneConfig, stage: Stage) -> Outcome:
 def opened(config: FinetuneConfig, folder: Path) -> tuple[Towers, Tokenizer]:
     """The model's towers as the options change them."""
     towers, tokenizer = open_towers(folder)
-    if config.tower.untied and not towers.untied:
-        towers = Towers(towers.query, copy.deepcopy(towers.query))
+    built = towers.query.backbone.config
+    head = new_head(int(built.hidden_size), float(getattr(built, "initializer_range", 0.02)))
     for tower in towers.different:
         tower.settings = chosen_settings(config, folder)
         if config.tower.head == "none":
             tower.head = None
         elif config.tower.head == "linear" and tower.head is None:
-            built = tower.backbone.config
-            tower.head = new_head(int(built.hidden_size), float(getattr(built, "initializer_range", 0.02)))
+            tower.head = copy.deepcopy(head)  # towers begin alike
+        elif config.tower.head == "linear" and not is_linear(tower.head):
+            raise ConfigError(f"--head linear: {folder} has another head; --head none takes it away")
+    if config.tower.untied and not towers.untied:
+        towers = Towers(towers.query, copy.deepcopy(towers.query))
     widest = max((0, *towers.settings.dimensions))
     if widest > towers.passage.size:
         raise ConfigError(f"--set tower.dimensions: {widest} is more than the {towers.passage.size} of this model")

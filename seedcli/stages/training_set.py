@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.towers import Towers
 from seedcli.negatives import examples
 from seedcli.negatives.bm25 import mine
-from seedcli.negatives.examples import TrainingSet, chosen, from_qrels, part_of, positive_ids
+from seedcli.negatives.examples import Scores, TrainingSet, chosen, from_qrels, part_of, positive_ids
 from seedcli.negatives.filters import Margins, answered, cut, drop, histogram, too_near, without_answers
 from seedcli.retrieval.runs import Run, holds_run, read_run, run_of, run_path
 from seedcli.stages.estimates import (
@@ -46,6 +47,7 @@ from seedcli.stages.texts import Source
 from seedcli.training.objectives import TAUGHT, TRIPLES
 
 READ = ("query_template", "passage_template", "query_length", "passage_length")  # settings that decide the tokens
+LOOKED = 100  # examples by which it is told what all of them bring
 FILE = "file"  # as a source of negatives: those that the training file brings
 DEPTH = re.compile(r"(?:(\d+):)?(\d+)")
 
@@ -76,9 +78,11 @@ class Preparation:
             report["candidates dropped"] |= dropped
         without = data.negatives.empty
         report["queries without"]["negative"] = without
-        report["scores"] = {} if data.scores is None else histogram(data.scores)
+        report["scores"] = histogram(data.scores) if data.scores is not None and self.stage.runtime.first else {}
         if not len(data.trained):
             raise DataError(f"{config.data}: no query of {config.split!r} has both a text and a positive in the corpus")
+        if config.loss.loss in TAUGHT and data.scores is not None and not taught(data.scores):
+            raise DataError(f"{config.data}: no example has a teacher's score of a positive and of a negative")
         if config.negatives.hard and without == len(data.trained):
             left = f" ({told_drops(report)})" if any(report["candidates dropped"].values()) else ""
             raise DataError(
@@ -112,23 +116,21 @@ class Preparation:
         qrels = self.collection.qrels(config.split)
         judged = [query for query, grades in qrels.items() if positive_ids(grades)]
         kept = chosen(judged, config.fraction, config.max_queries, config.optimize.seed)
-        if len(kept) < len(judged):
-            qrels = {query: grades for query, grades in qrels.items() if query in kept}
-        return from_qrels(*texts, qrels, self.negatives_run(kept), places(config.negatives.negative_depth))
+        unused = set(judged) - kept
+        wanted = [query for query in qrels if query not in unused]
+        return from_qrels(*texts, qrels, self.negatives_run(kept), places(config.negatives.negative_depth), set(wanted))
 
     def from_examples(self, given: Callable[[], Iterator[Example]]) -> tuple[TrainingSet, dict[str, Any], Problems]:
         """Examples by the rows of their texts."""
         config, stage, settings = self.config, self.stage, self.towers.settings
-        first = next(given(), None)
-        scored = first is not None and bool(first.positive_scores or first.negative_scores)
-        by_id = first is not None and isinstance(first.query, str)
+        by_id, scored = looked_at(given)
         inputs = {name: found.identity for name, found in stage.inputs.items() if name in {"data", "negatives"}}
         reads = [
             *map(dataclasses.asdict(settings).get, READ),
             self.tokenizer.backend.to_str(),
             config.split,
             config.negatives.negative_depth,
-            config.negatives.drop_answers,
+            config.negatives.drop_answers and not by_id,
         ]
         kept = cache_folder() / f"examples-{digest([examples.RULES, tokenised.RULES, inputs, *reads])[:16]}"
         source, qrels, texts = bytes_read(given), Qrels(), None
@@ -147,8 +149,9 @@ class Preparation:
                     found = examples.write_examples(
                         aside, cut_down, settings, self.tokenizer, texts, scored, advance, qrels
                     )
+                    known = examples.right_candidates(examples.open_examples(aside, texts))
                     write_json(aside / "problems.json", found.plain())
-                    write_json(aside / "dropped.json", answers.told)
+                    write_json(aside / "dropped.json", answers.told(config.data) | {"right for the query": known})
             return kept
 
         data = examples.open_examples(stage.runtime.cached(make), texts)
@@ -165,22 +168,17 @@ class Preparation:
         return data, report, problems
 
     def masks(self, data: TrainingSet) -> dict[str, Any]:
-        """By the name of a filter, which candidates it drops. Raises ConfigError where it has nothing to go by."""
+        """By the name of a filter, which candidates it drops."""
         options, masks = self.config.negatives, dict[str, Any]()
         if options.hard and options.drop_answers and len(data.passages.ids):
             masks["answer"] = self.stage.runtime.share(lambda: self.answered(data))
         margins = Margins(options.absolute_margin, options.relative_margin)
-        if options.hard and margins.any:
-            if data.scores is None:
-                raise ConfigError(
-                    f"--set negatives.{'absolute' if options.absolute_margin is not None else 'relative'}_margin: "
-                    f"the negatives of {options.negatives} have no scores; give a run, or examples with scores"
-                )
+        if options.hard and margins.any and data.scores is not None:
             masks |= too_near(data, data.scores, margins)
         return masks
 
     def answered(self, data: TrainingSet) -> Any:
-        trained = set(data.trained.tolist())
+        trained = set(np.unique(data.trained).tolist())
         queries = [query for query in self.collection.queries_of_file(self.config.split) if query.answers]
         rows = data.queries.ids.rows([query.id for query in queries]).tolist()
         answers = {row: query.answers for row, query in zip(rows, queries, strict=True) if row in trained}
@@ -232,18 +230,34 @@ class Answers:
     """Leaves out negatives that hold an answer, of examples that bring their texts, and counts them."""
 
     def __init__(self, wanted: bool):
-        self.wanted, self.dropped = wanted, 0
+        self.wanted, self.dropped, self.answered = wanted, 0, 0
 
     def without(self, example: Example) -> Example:
         if not self.wanted or not isinstance(example.query, Query):
             return example
         kept = without_answers(example, example.query.answers)
         self.dropped += len(example.negatives) - len(kept.negatives)
+        self.answered += bool(example.query.answers)
         return kept
 
-    @property
-    def told(self) -> dict[str, int]:
+    def told(self, source: str) -> dict[str, int]:
+        """What was dropped. Raises ConfigError when there was nothing to go by."""
+        if self.wanted and not self.answered:
+            raise ConfigError(f"--set negatives.drop_answers: the examples of {source} bring no answers")
         return {"answer": self.dropped} if self.wanted else {}
+
+
+def looked_at(given: Callable[[], Iterator[Example]]) -> tuple[bool, bool]:
+    """Whether examples name ids, and whether they bring scores, by the first of them."""
+    first = list(islice(given(), LOOKED))
+    scored = any(example.positive_scores or example.negative_scores for example in first)
+    return bool(first) and isinstance(first[0].query, str), scored
+
+
+def taught(scores: Scores) -> bool:
+    """Whether any example has a score of a positive and of a negative."""
+    owners = (np.repeat(np.arange(len(part)), np.diff(part.offsets))[np.isfinite(part.values)] for part in scores)
+    return bool(len(np.intersect1d(*owners)))
 
 
 def told_drops(report: dict[str, Any]) -> str:
@@ -282,11 +296,17 @@ def smaller_chunk(config: FinetuneConfig, towers: Towers, here: Runtime) -> str:
     return lower("--chunk", now, holds, device_memory(here))
 
 
-def check_scores(config: FinetuneConfig, data: TrainingSet) -> None:
-    """Raises ConfigError when a teacher is asked for whose scores the examples lack."""
-    if config.loss.loss in TAUGHT and (data.scores is None or config.negatives.negatives == "bm25"):
+def check_scores(config: FinetuneConfig, scored: bool) -> None:
+    """Raises ConfigError when scores are asked for that the examples lack."""
+    options = config.negatives
+    if config.loss.loss in TAUGHT and not scored:
         raise ConfigError(
             f"--loss {config.loss.loss}: needs a teacher's scores of positives and negatives; {config.data} brings none"
+        )
+    if options.hard and Margins(options.absolute_margin, options.relative_margin).any and not scored:
+        name = "absolute_margin" if options.absolute_margin is not None else "relative_margin"
+        raise ConfigError(
+            f"--set negatives.{name}: the examples of {config.data} have no scores; give a run, or examples with scores"
         )
 
 

@@ -29,11 +29,11 @@ class Health:
     """Judges every step, from record to record.
 
     An explosion is a loss that stays, ten steps on end, above three times that of the first step, and above what
-    guessing costs: a small loss may well jump.
+    guessing costs: a small loss may well jump. `guess` are nats of a term, infinite where that isn't known.
     """
 
-    def __init__(self, terms: Sequence[str], scaled: bool, first: float | None):
-        self.terms, self.scaled, self.first = terms, scaled, first
+    def __init__(self, terms: Sequence[str], scaled: bool, first: float | None, guess: float = GUESS):
+        self.terms, self.scaled, self.first, self.guess = terms, scaled, first, guess
         self.skipped = self.high = 0
 
     def examine(self, begin: int, figures: Figures) -> Breakdown | None:
@@ -58,7 +58,7 @@ class Health:
 
     @property
     def limit(self) -> float:
-        return np.inf if self.first is None else max(RISEN * self.first, GUESS * len(self.terms))
+        return np.inf if self.first is None else max(RISEN * self.first, self.guess * len(self.terms))
 
 
 def refuse(breakdown: Breakdown, batches: Any, folder: Path, scaled: bool, first: bool) -> NoReturn:

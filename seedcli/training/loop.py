@@ -18,7 +18,7 @@ from seedcli.base.interruption import deferred
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.training.checkpoint import CHECKPOINTS, TrainingState, load_checkpoint, save_checkpoint
-from seedcli.training.divergence import Health, refuse
+from seedcli.training.divergence import GUESS, Health, refuse
 from seedcli.training.log import Log, Window, means_by_name, told
 from seedcli.training.optimizers import Schedule, linear_schedule
 
@@ -117,7 +117,8 @@ def train(
             runtime.share(partial(log.write, 0, last))
         micro_batches = draw(start)
         totals = Totals(micro_batches, False, runtime)
-        health, window = Health(terms, scaler.is_enabled(), first), Window()
+        health = Health(terms, scaler.is_enabled(), first, getattr(objective, "guess", GUESS))
+        window = Window()
         over = start > 0 and watch is not None and watch.enough
         for step in range(start, start if over else training.steps):
             upcoming = ahead.submit(draw, step + 1)

@@ -118,11 +118,13 @@ def kl_distillation(
 ) -> Tensor:
     """Sum over queries of KL(teacher || model), both softmax over a query's own passages [1 + h] (Hinton et al. 2015).
 
-    The teacher's scores are divided by `temperature`; the model's stand as they are.
+    The teacher's scores are divided by `temperature`; the model's stand as they are. A query none of whose wrong
+    passages counts leaves no trace.
     """
-    kept = torch.cat([torch.ones_like(known[:, :1]), known], 1)
+    asked = known.any(1)
+    kept = torch.cat([asked.unsqueeze(1), known], 1)[asked]
     model, teacher = (
-        torch.cat([first.unsqueeze(1), rest], 1).masked_fill(~kept, float("-inf"))
+        torch.cat([first.unsqueeze(1), rest], 1)[asked].masked_fill(~kept, float("-inf"))
         for first, rest in ((right, wrong), (taught[0] / temperature, taught[1] / temperature))
     )
     model, teacher = (scores.log_softmax(1).masked_fill(~kept, 0.0) for scores in (model, teacher))

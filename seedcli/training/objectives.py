@@ -1,5 +1,6 @@
 """What is trained: modules that turn a micro-batch into sums of losses, so that one loop serves them all."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from seedcli.models.dropout import quicken
 from seedcli.models.encoder import Encoder
 from seedcli.models.seed import SeedModel
 from seedcli.models.towers import Towers
+from seedcli.training.divergence import GUESS
 from seedcli.training.losses import (
     in_batch_nll,
     kl_distillation,
@@ -84,6 +86,7 @@ class ContrastiveBatch(NamedTuple):
 
 LossName = Literal["in-batch", "triplet", "pairwise", "margin-mse", "kl"]
 TRIPLES: frozenset[LossName] = frozenset({"triplet", "pairwise", "margin-mse"})  # whose items are triples, not queries
+NATS: frozenset[LossName] = frozenset({"in-batch", "pairwise", "kl"})  # of which it is known what guessing costs
 TAUGHT: frozenset[LossName] = frozenset({"margin-mse", "kl"})  # which need a teacher's scores
 
 
@@ -114,6 +117,7 @@ class ContrastiveObjective(nn.Module):
         quicken(towers)
         self.towers, self.loss, self.recompute = towers, loss, recompute
         self.terms = (loss.name,)
+        self.guess = GUESS if loss.name in NATS else math.inf
 
     def forward(self, batch: ContrastiveBatch) -> Tensor:
         """Sums over the local queries [3]: the loss, effective negatives, queries whose positive scores best."""
@@ -133,7 +137,9 @@ class ContrastiveObjective(nn.Module):
         everyone, begin = gather_rows(passages)  # [P of all ranks, D]
         texts, _ = gather_rows(batch.texts)
         own = torch.arange(len(queries), device=queries.device)
-        excluded = (texts == batch.right.unsqueeze(-1)).any(1)  # [Q, P]: right, so no negative
+        excluded = torch.zeros(len(queries), len(texts), dtype=torch.bool, device=queries.device)  # [Q, P]
+        for numbers in batch.right.T:  # one at a time: [Q, r, P] may be large
+            excluded |= texts == numbers.unsqueeze(1)  # right, so no negative
         excluded[own, own + begin] = False
         total = self.over_widths(
             lambda cut: in_batch_nll(cut(queries), cut(everyone), own + begin, excluded, self.loss.temperature)
@@ -147,7 +153,7 @@ class ContrastiveObjective(nn.Module):
                 )
             )
             total = (total + turned) / 2
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
             scores = (queries @ everyone.T).masked_fill(excluded, float("-inf"))
             best = (scores.argmax(1) == own + begin).sum()
         return torch.stack([total, (~excluded).sum() - len(own), best])
@@ -163,7 +169,8 @@ class ContrastiveObjective(nn.Module):
 
         with torch.no_grad():
             right, wrong = own_scores(queries, positives, negatives, 1.0)
-            best = (right > wrong.masked_fill(~batch.usable, float("-inf")).amax(1)).sum()
+            above = right > wrong.masked_fill(~batch.usable, float("-inf")).amax(1)
+            best = (above & batch.usable.any(1)).sum()
         return torch.stack([self.over_widths(lost), batch.usable.sum(), best])
 
     def of_scores(self, right: Tensor, wrong: Tensor, usable: Tensor, taught: tuple[Tensor, Tensor] | None) -> Tensor:

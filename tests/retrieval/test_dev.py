@@ -13,7 +13,9 @@ from transformers import AutoModel, BertConfig
 from seedcli.base.progress import Silent
 from seedcli.base.runtime import Runtime
 from seedcli.data.batches import Sequences
+from seedcli.data.ragged import Ragged
 from seedcli.models.encoder import Encoder, EncoderSettings
+from seedcli.models.heads import new_head
 from seedcli.models.towers import Towers
 from seedcli.retrieval import dev
 from seedcli.retrieval.dev import MEASURE, DevRetrieval, DevSet, Look, sampled
@@ -36,7 +38,9 @@ def texts() -> DevSet:
     rng = np.random.default_rng(0)
     rows = [rng.integers(5, 60, rng.integers(3, 15)) for _ in range(len(RIGHT) + 150)]
     rows[len(RIGHT) + 60] = rows[len(RIGHT) + 9]  # a twin of a right passage, not judged
-    return DevSet(rows[: len(RIGHT)], rows[len(RIGHT) :], RIGHT)
+    more = [rng.integers(5, 60, 4) for _ in range(150)]  # not searched
+    both = [row for pair in zip(rows[len(RIGHT) :], more, strict=True) for row in pair]
+    return DevSet(rows[: len(RIGHT)], Ragged.of(both, np.int64), np.arange(0, 300, 2), RIGHT)
 
 
 @pytest.mark.parametrize("held", [1, 7 * 3 * 40, 1 << 25])
@@ -46,7 +50,7 @@ def test_measures_are_those_of_a_slow_count(held: int, tmp_path: Path, monkeypat
     with torch.no_grad():
         asked, found = (
             torch.cat([tower(one(row)) for row in rows]).numpy()
-            for tower, rows in ((model.query, given.queries), (model.passage, given.passages))
+            for tower, rows in ((model.query, given.queries), (model.passage, given.passages(range(150))))
         )
     order = [np.argsort(-(found @ query)) for query in asked]
     right = [sorted(row[list(places)].tolist()) for row, places in zip(order, PLACES, strict=True)]
@@ -70,6 +74,34 @@ def test_measures_are_those_of_a_slow_count(held: int, tmp_path: Path, monkeypat
 
 def one(row: Any) -> Sequences:
     return Sequences(torch.from_numpy(row)[None], torch.ones(1, len(row), dtype=torch.bool))
+
+
+def test_half_precision_ranks_by_scores_in_full(tmp_path: Path) -> None:
+    """Scores of a head's normed vectors lie close together: as bfloat16 they would be ties, or above the positive."""
+    given, model = texts(), towers().eval()
+    for tower in model.different:
+        tower.head = new_head(32, 0.3)
+    full, half = (
+        DevRetrieval(model, given, 0, tmp_path, Runtime(precision=precision), Silent())  # type: ignore[arg-type]
+        for precision in ("fp32", "bf16")
+    )
+    with torch.no_grad():
+        vectors = {id(rows): half.encode(model.passage, rows) for rows in (given.queries,)}
+        assert (vectors[id(given.queries)] != full.encode(model.passage, given.queries)).any()
+        rounded = full.encode
+
+        def encode(encoder: Encoder, rows: Any) -> torch.Tensor:
+            return rounded(encoder, rows)
+
+        half.encode = encode  # type: ignore[method-assign]
+        assert half.measures() == full.measures()
+
+
+def test_vectors_that_are_no_numbers_find_nothing(tmp_path: Path) -> None:
+    look = DevRetrieval(towers(), texts(), 0, tmp_path, Runtime(), Silent())
+    with torch.no_grad():
+        look.towers.query.backbone.embeddings.word_embeddings.weight.fill_(torch.nan)  # type: ignore[union-attr, operator]
+        assert look.measures() == {MEASURE: 0, "dev_recall@100": 0}
 
 
 class Scripted(DevRetrieval):
@@ -127,7 +159,7 @@ def test_a_resumed_run_knows_the_looks_before_its_checkpoint_and_has_their_weigh
         look(step)
         (tmp_path / CHECKPOINTS / f"{step:07}.safetensors").touch()
     look(30)
-    assert kept(tmp_path) == ["best-0000010.safetensors", "best-0000030.safetensors"]
+    assert kept(tmp_path) == [f"best-{step:07}.safetensors" for step in (0, 10, 30)]
     records = [{"step": step, MEASURE: value} for step, value in ((0, 0.1), (10, 0.3), (20, 0.2))]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in (*records, {"step": 20})))
     resumed = Scripted(tmp_path, [0.25])
@@ -142,10 +174,21 @@ def test_weights_no_checkpoint_can_ask_for_are_removed(tmp_path: Path) -> None:
     look = Scripted(tmp_path, [0.1, 0.2, 0.3, 0.4])
     for step in (0, 10, 20):
         look(step)
-    assert kept(tmp_path) == [f"best-{step:07}.safetensors" for step in (0, 10, 20)]  # it would begin anew
+    assert kept(tmp_path) == ["best-0000000.safetensors", "best-0000020.safetensors"]  # it would begin anew, or go on
     (tmp_path / CHECKPOINTS / "0000020.safetensors").touch()
     look(30)
-    assert kept(tmp_path) == ["best-0000020.safetensors", "best-0000030.safetensors"]
+    assert kept(tmp_path) == [f"best-{step:07}.safetensors" for step in (0, 20, 30)]
+
+
+def test_the_weights_of_each_checkpoint_that_is_kept_are_kept(tmp_path: Path) -> None:
+    """The newest may be broken, and the run go on from the one before."""
+    (tmp_path / CHECKPOINTS).mkdir()
+    look = Scripted(tmp_path, [0.1, 0.5, 0.6, 0.7])
+    for step in (0, 5, 15, 25):
+        if step > 10:
+            (tmp_path / CHECKPOINTS / f"{step - 5:07}.safetensors").touch()
+        look(step)
+    assert kept(tmp_path) == [f"best-{step:07}.safetensors" for step in (0, 5, 15, 25)]
 
 
 def test_a_sample_holds_all_right_passages_and_repeats_itself() -> None:

@@ -130,7 +130,14 @@ def test_what_says_the_same_as_qrels_and_a_run_trains_the_same(told, tune, marco
             data, negatives = write_dpr(tmp_path / "biencoder.json", judged), "file"
     out = tune(data, negatives)
     assert weights(out) == weights(by_run)
-    told = {"queries": 40, "queries without": {"negative": 0}, "candidates dropped": {}, "scores": {}, "problems": {}}
+    dropped = {"right for the query": 0}
+    told = {
+        "queries": 40,
+        "queries without": {"negative": 0},
+        "candidates dropped": dropped,
+        "scores": {},
+        "problems": {},
+    }
     assert report(out) == told
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in by_run.iterdir())
 
@@ -166,7 +173,7 @@ def test_what_triples_name_and_the_collection_lacks_is_left_out_and_told(tune, f
     assert report(tune(faulty, "file")) == {
         "queries": 41,
         "queries without": {"negative": 1},
-        "candidates dropped": {},
+        "candidates dropped": {"right for the query": 0},
         "scores": {},
         "problems": {
             "queries of examples without a text": {"count": 1, "names": ["q:yeti"]},

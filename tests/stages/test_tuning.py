@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from seedcli.base.errors import ConfigError, DataError, SeedError
 from seedcli.base.manifest import read_manifest
-from seedcli.stages import training_set
+from seedcli.stages import finetune, training_set
 from seedcli.stages.estimates import lower, telling_memory
 from seedcli.stages.training_set import places
 from seedcli.training.optimizers import SCHEDULES
@@ -78,7 +78,7 @@ def test_each_loss_trains_on_a_run(loss, tune):
     records = log(tune(**{"loss.loss": loss, "optimize.steps": 12}))
     assert records[-1]["loss"] < records[0]["loss"]
     assert records[0][loss] == records[0]["loss"]
-    assert records[0]["negatives"] == pytest.approx(15, abs=1) if loss == "in-batch" else 1
+    assert records[0]["negatives"] == (pytest.approx(15, abs=1) if loss == "in-batch" else 1)
     assert 0 <= records[0]["accuracy"] <= 1
 
 
@@ -159,11 +159,39 @@ def test_half_precision_trains(tune):
     assert records[-1]["loss"] < records[0]["loss"] * 0.85
 
 
-def test_chunks_may_change_when_a_run_goes_on(tune):
-    out = tune(**{"optimize.chunk": 4})
-    before = (out / "manifest.json").read_bytes()
-    tune(**{"optimize.chunk": 2})  # done: nothing is made anew, nothing is refused
-    assert (out / "manifest.json").read_bytes() == before
+def test_chunks_may_change_when_a_run_goes_on(tune, monkeypatch):
+    """As one would after memory gave out."""
+    with monkeypatch.context() as context:
+        context.setattr(finetune, "train", lambda *_: torch.empty(1 << 60))
+        with pytest.raises(SeedError, match=r"no memory left; give --chunk 2 in place of 4 .*repeat the command"):
+            tune(**{"optimize.chunk": 4})
+    out = tune(**{"optimize.chunk": 2})
+    assert log(out)[-1]["step"] == 4
+
+
+def test_two_new_heads_begin_alike(tune):
+    out = tune(**{"tower.untied": True, "tower.head": "linear", "optimize.lr": 1e-12})
+    heads = [load_file(out / role / "2_Dense" / "model.safetensors")["linear.weight"] for role in ("query", "passage")]
+    torch.testing.assert_close(*heads, rtol=0, atol=1e-6)
+
+
+def test_a_part_of_the_queries_still_knows_what_is_right_for_equal_ones(tune, chain, tmp_path, monkeypatch):
+    """Two ids ask the same: what is right for the one that is left out is no negative of the other."""
+    twins = tmp_path / "twins"
+    twins.mkdir()
+    (twins / "corpus.jsonl").symlink_to(chain.beir / "corpus.jsonl")
+    (twins / "qrels").mkdir()
+    asked = [json.dumps({"_id": id_, "text": "what does the otter eat"}) for id_ in ("one", "two")]
+    (twins / "queries.jsonl").write_text("\n".join(asked))
+    (twins / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\none\totter-diet\t1\ntwo\totter-home\t1\n")
+    (tmp_path / "run").write_text("".join(f"{query} Q0 otter-{what} 1 1.0 x\n" for query in ("one", "two")
+                                          for what in ("diet", "home", "young")))  # fmt: skip
+    seen = {}
+    monkeypatch.setattr(training_set.Preparation, "tell", lambda _, data, __: seen.update(data=data))
+    tune(data=twins, max_queries=1, **{"negatives.negatives": tmp_path / "run", "optimize.batch_size": 2})
+    data = seen["data"]
+    assert len(data.trained) == 1
+    assert len(data.right.of(int(data.queries.numbers[data.trained[0]]))) == 2
 
 
 def test_lamb_and_the_cosine_schedule_are_taken(tune):
@@ -233,7 +261,7 @@ def test_margins_drop_candidates_and_the_report_says_how_many(tune, scored):
     assert dropped["absolute margin"] > 0
     taught = {"data": scored, "negatives.negatives": "file", "negatives.hard": 2}
     told = report(tune("taught", **taught, **{"negatives.relative_margin": 0.05}))
-    assert told["candidates dropped"] == {"relative margin": 60}  # 4.8, above .95 x 5
+    assert told["candidates dropped"] == {"relative margin": 60, "right for the query": 0}  # 4.8, above .95 x 5
     assert (told["scores"]["edges"][0], told["scores"]["edges"][-1]) == (-2, 5)
     assert (sum(told["scores"]["positives"]), sum(told["scores"]["negatives"])) == (60, 120)
     with pytest.raises(DataError, match=r"no negative for any query.*180 relative margin"):
@@ -278,7 +306,9 @@ def test_training_ends_when_looks_find_nothing_better(tune):
     flags = {"watch.dev": "test", "watch.watch_every": 1, "watch.patience": 2, "optimize.lr": 0.0 + 1e-12}
     out = tune(**flags, **{"optimize.steps": 50})
     assert log(out)[-1]["step"] == 2
-    assert not (out / "last" / "query").exists()
+    manifest = read_manifest(out)
+    assert manifest is not None
+    assert (manifest.metrics["best_step"], (out / "last").is_dir()) == (0, True)
 
 
 def test_dev_may_be_another_collection(tune, scored, chain):
@@ -296,6 +326,8 @@ def test_dev_may_be_another_collection(tune, scored, chain):
         ({"loss.loss": "triplet", "negatives.hard": 0}, "--loss triplet: compares with hard negatives"),
         ({"loss.loss": "kl"}, "--loss kl: needs a teacher's scores; give --negatives file"),
         ({"loss.loss": "pairwise", "loss.symmetric": True}, r"--set loss\.symmetric: is for --loss in-batch"),
+        ({"loss.loss": "pairwise", "loss.margin": 0.5}, r"--set loss\.margin: is for --loss triplet"),
+        ({"loss.teacher_temperature": 0.5}, r"--set loss\.teacher_temperature: is for --loss kl"),
         ({"watch.patience": 3}, "need --dev"),
         ({"watch.dev": "nosuch"}, "no such split"),
         ({"fraction": 0.0}, "--fraction: got 0.0"),
@@ -314,6 +346,55 @@ def test_a_teacher_that_is_missing_is_missed(tune, tmp_path):
     flags = {"data": texts, "negatives.negatives": "file", "loss.loss": "margin-mse", "optimize.batch_size": 2}
     with pytest.raises(ConfigError, match=r"--loss margin-mse: needs a teacher's scores .* brings none"):
         tune(**flags)
+    with pytest.raises(ConfigError, match=r"--set negatives\.relative_margin: the examples of .* have no scores"):
+        tune(**flags | {"loss.loss": "triplet", "negatives.relative_margin": 0.1})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("loss", ["margin-mse", "kl"])
+def test_examples_that_a_teacher_scored_in_part_are_told_and_spoil_nothing(loss, tune, scored, tmp_path):
+    lines = [json.loads(line) for line in scored.read_text().splitlines()]
+    for row, line in enumerate(lines):
+        if row % 3 == 0:
+            del line["positive_scores"]
+        if row % 3 == 1:
+            del line["negative_scores"]
+    part = tmp_path / "part.jsonl"
+    part.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    flags = {"negatives.negatives": "file", "negatives.hard": 2, "loss.loss": loss}
+    out = tune(data=part, **flags)
+    assert all(np.isfinite(record["loss"]) and np.isfinite(record["gradient_norm"]) for record in log(out))
+    assert report(out)["problems"]["examples without a teacher's scores"]["count"] == 40
+    for line in lines:
+        line.pop("negative_scores", None)
+    part.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match=r"no example has a teacher's score of a positive and of a negative"):
+        tune("none", data=part, **flags)
+
+
+def test_answers_of_examples_are_read_or_missed(tune, scored, tmp_path):
+    flags = {"negatives.negatives": "file", "negatives.drop_answers": True}
+    with pytest.raises(ConfigError, match=r"--set negatives\.drop_answers: the examples of .* bring no answers"):
+        tune("missed", data=scored, **flags)
+    lines = [json.loads(line) | {"answers": ["otter", "heron"]} for line in scored.read_text().splitlines()]
+    told = tmp_path / "told.jsonl"
+    told.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    held = sum(
+        any(animal in text.lower() for animal in ("otter", "heron")) for line in lines for text in line["negatives"]
+    )
+    assert report(tune(data=told, **flags))["candidates dropped"]["answer"] == held > 0
+
+
+def test_candidates_that_another_example_calls_right_are_counted(tune, tmp_path):
+    lines = [
+        ("who eats", "the otter", "the eel"),
+        ("who eats", "the eel", "the bison"),
+        ("who sings", "the heron", "x"),
+    ]
+    texts = tmp_path / "triples.tsv"
+    texts.write_text("".join("\t".join(line) + "\n" for line in lines))
+    out = tune(data=texts, **{"negatives.negatives": "file", "optimize.batch_size": 2})
+    assert report(out)["candidates dropped"] == {"right for the query": 1}
 
 
 def test_advice_is_a_power_of_two_that_fits() -> None:

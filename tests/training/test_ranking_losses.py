@@ -96,6 +96,21 @@ def test_what_a_teacher_did_not_score_leaves_no_trace() -> None:
         assert wrong.grad[:, 0].ne(0).all()
 
 
+def test_a_positive_that_a_teacher_did_not_score_leaves_no_trace() -> None:
+    taught = torch.tensor([math.nan, 3.0]), torch.tensor([[math.nan, math.nan], [2.0, 1.0]])
+    known = torch.tensor([[False, False], [True, True]])
+    for loss in (margin_mse, lambda *given: kl_distillation(*given, 1.0)):
+        right, wrong = RIGHT.clone().requires_grad_(), WRONG.clone().requires_grad_()
+        found = loss(right, wrong, known, taught)
+        alone = loss(RIGHT[1:], WRONG[1:], known[1:], (taught[0][1:], taught[1][1:]))
+        assert found.item() == pytest.approx(alone.item())
+        found.backward()
+        assert right.grad is not None
+        assert wrong.grad is not None
+        assert torch.isfinite(torch.cat([right.grad, wrong.grad.flatten()])).all()
+        assert right.grad[0] == wrong.grad[0].abs().sum() == 0
+
+
 def tower(similarity: str = "dot") -> Towers:
     torch.manual_seed(0)
     config = BertConfig(

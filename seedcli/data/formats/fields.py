@@ -3,6 +3,7 @@
 What a field holds is told by the caller, or by one of the names that such files are known to use.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {  # the first that a record has 
         "positives": ("positives", "positive", "pos", "positive_passages"),
         "negatives": ("negatives", "negative", "neg", "negative_passages"),
         "id": ("query_id", "qid"),
+        "answers": ("answers", "answer"),
         "positive scores": ("pos_scores", "positive_scores", "positives_scores"),
         "negative scores": ("neg_scores", "negative_scores", "negatives_scores"),
     },
@@ -55,7 +57,7 @@ OPTIONAL = {
     "passages": {"title", "url"},
     "queries": {"answers"},
     "qrels": set[str](),
-    "examples": {"negatives", "id", "positive scores", "negative scores"},
+    "examples": {"negatives", "id", "answers", "positive scores", "negative scores"},
 }
 
 
@@ -95,7 +97,8 @@ def read_examples(path: Path, told: Told = UNTOLD) -> Iterator[Example]:
             _scores(record, names[f"{what} scores"], names[f"{what}s"], len(named), where)
             for what, named in (("positive", right), ("negative", wrong))
         ]
-        yield Example(Query(id_, field(record, names["query"], where)), right, wrong, *scores)
+        answers = tuple(_texts(record, names["answers"], where))
+        yield Example(Query(id_, field(record, names["query"], where), answers), right, wrong, *scores)
 
 
 def roles(names: Collection[str]) -> set[str]:
@@ -167,10 +170,12 @@ def _texts(record: Mapping[str, Any], name: str, where: str) -> list[str]:
 
 
 def _scores(record: Mapping[str, Any], name: str, passages: str, count: int, where: str) -> tuple[float, ...]:
-    """A teacher's scores of `count` passages, in a field of their own or in each passage; none where it gave none."""
+    """A teacher's scores of `count` passages, in a field of their own or in each passage (NaN where one has none)."""
     value, given = record.get(name), record.get(passages)
-    if value is None and isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given):
-        value = [one["score"] for one in given if one.get("score") is not None] or None
+    if value is None and isinstance(given, list) and all(isinstance(one, Mapping) for one in given):
+        inside = [one.get("score") for one in given]
+        numbers = [float(score) if isinstance(score, int | float) else math.nan for score in inside]
+        return () if all(map(math.isnan, numbers)) else tuple(numbers)
     values = [] if value is None else value if isinstance(value, list) else [value]
     if values and len(values) != count:
         raise DataError(f"{where}: {len(values)} scores, and {count} passages in {passages!r}")

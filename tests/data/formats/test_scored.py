@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seedcli.base.errors import DataError
@@ -55,6 +56,16 @@ def test_records_bring_scores_in_fields_of_their_own_or_in_their_passages(tmp_pa
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     found = [(given.positive_scores, given.negative_scores) for given in open_collection(path).examples("train")]
     assert found == [((0.9,), (0.5, -1)), ((2,), (1.5,)), ((3,), (0.25,)), ((), ())]
+
+
+def test_passages_without_a_score_beside_others_have_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    wrong = [{"text": "b", "score": 0.25}, {"text": "c"}, {"text": "d", "score": "high"}]
+    path.write_text(json.dumps({"query": "q", "pos": [{"text": "a", "score": "sure"}], "neg": wrong}))
+    (found,) = fields.read_examples(path)
+    assert found.positive_scores == ()
+    assert found.negative_scores[0] == 0.25
+    assert np.isnan(found.negative_scores[1:]).all()
 
 
 @pytest.mark.parametrize(
