@@ -27,9 +27,13 @@ def torchrun(*arguments: Any, fails: bool = False) -> str:
     return done.stderr
 
 
+def records(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def assert_like(folders: tuple[Path, Path], keys: tuple[str, ...]) -> None:
     """Two logs tell the same of the first four steps."""
-    logs = [[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()[:4]] for folder in folders]
+    logs = [[record for record in records(folder) if record["step"]][:4] for folder in folders]
     assert [record["step"] for record in logs[1]] == [1, 2, 3, 4]
     for one, two in zip(*logs, strict=True):
         for key in (*keys, "gradient_norm", "lr"):
@@ -102,10 +106,13 @@ def test_stopped_processes_save_the_same_step_and_go_on_to_the_same_bytes(chain,
 
 
 def test_two_processes_fine_tune_like_one(chain, tmp_path, perform):
-    """From texts that neither has in its cache yet: the first fills it for both, and mines the negatives."""
+    """From texts that neither has in its cache yet: the first fills it for both, and mines the negatives. Both look at
+    dev, each at its share.
+    """
     options = {
         "tower.passage_length": 30, "optimize.steps": 4, "optimize.batch_size": 9, "optimize.warmup": 1,
-        "optimize.lr": 1e-3, "saving.log_every": 1,
+        "optimize.lr": 1e-3, "saving.log_every": 1, "optimize.chunk": 4, "tower.untied": "true",
+        "watch.dev": "test", "watch.watch_every": 2, "watch.patience": 9, "watch.dev_passages": 40,
     }  # fmt: skip
     assigned = [part for key, value in options.items() for part in ("--set", f"{key}={value}")]
     plain = {"words.tokenizer": chain.encoder, "words.length": 32, "model.size": "tiny", "model.dropout": 0}
@@ -114,6 +121,12 @@ def test_two_processes_fine_tune_like_one(chain, tmp_path, perform):
     torchrun("finetune", *given, "--out", tmp_path / "two", *assigned)
     perform("finetune", out=tmp_path / "one", model=tmp_path / "start", data=chain.beir, **options)
     assert_like((tmp_path / "one", tmp_path / "two"), ("loss", "in-batch", "negatives", "accuracy"))
+    looks = [
+        {record["step"]: record["dev_mrr@10"] for record in records(tmp_path / name) if "dev_mrr@10" in record}
+        for name in ("one", "two")
+    ]
+    assert looks[0].keys() == {0, 2, 4}
+    assert looks[1] == pytest.approx(looks[0], abs=0.01)
 
 
 def test_a_mistake_ends_both_processes_and_is_told_once(chain, tmp_path):
