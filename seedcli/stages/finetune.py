@@ -24,17 +24,11 @@ from seedcli.negatives.sampling import ContrastiveBatches, Grouping
 from seedcli.retrieval.dev import DevRetrieval
 from seedcli.stages.dev_set import dev_set
 from seedcli.stages.estimates import arithmetic, telling_memory
+from seedcli.stages.given_examples import check_scores, looked_at
 from seedcli.stages.stage import Outcome, Stage, check_batch
 from seedcli.stages.texts import Source
-from seedcli.stages.training_set import (
-    FILE,
-    Preparation,
-    check_scores,
-    holds_examples,
-    looked_at,
-    places,
-    smaller_chunk,
-)
+from seedcli.stages.training_memory import smaller_chunk
+from seedcli.stages.training_set import FILE, Preparation, holds_examples, places
 from seedcli.training.checkpoint import CHECKPOINTS
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import TAUGHT, ContrastiveObjective, Loss

@@ -1,12 +1,10 @@
 """What seed finetune trains on: texts as the model reads them, and examples over them, both kept in the cache."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +15,34 @@ from seedcli.base.files import cache_folder, made_whole, read_json, write_json
 from seedcli.base.machine import size
 from seedcli.base.manifest import digest
 from seedcli.base.progress import counted
-from seedcli.base.runtime import Runtime
 from seedcli.configs.finetune import FinetuneConfig
 from seedcli.data import tokenised
 from seedcli.data.collections import Collection
 from seedcli.data.problems import Problems
-from seedcli.data.records import Example, Qrels, Query
+from seedcli.data.records import Example, Qrels
 from seedcli.data.sources import open_collection
 from seedcli.data.tokenised import Texts
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.towers import Towers
 from seedcli.negatives import examples
 from seedcli.negatives.bm25 import mine
-from seedcli.negatives.examples import Scores, TrainingSet, chosen, from_qrels, part_of, positive_ids
-from seedcli.negatives.filters import Margins, answered, cut, drop, histogram, too_near, without_answers
+from seedcli.negatives.examples import TrainingSet, chosen, from_qrels, part_of, positive_ids
+from seedcli.negatives.filters import Margins, answered, cut, drop, histogram, too_near
 from seedcli.retrieval.runs import Run, holds_run, read_run, run_of, run_path
 from seedcli.stages.estimates import (
     announce,
     checkpointed,
-    device_memory,
-    lower,
     rounded,
     text_bytes,
-    training_memory,
     weights,
 )
+from seedcli.stages.given_examples import Answers, looked_at, taught
 from seedcli.stages.stage import Stage
 from seedcli.stages.texts import Source
-from seedcli.training.objectives import TAUGHT, TRIPLES
+from seedcli.stages.training_memory import memory_held
+from seedcli.training.objectives import TAUGHT
 
 READ = ("query_template", "passage_template", "query_length", "passage_length")  # settings that decide the tokens
-LOOKED = 100  # examples by which it is told what all of them bring
 FILE = "file"  # as a source of negatives: those that the training file brings
 DEPTH = re.compile(r"(?:(\d+):)?(\d+)")
 
@@ -226,40 +221,6 @@ class Preparation:
         return read_run(stage.folder / "bm25.trec")
 
 
-class Answers:
-    """Leaves out negatives that hold an answer, of examples that bring their texts, and counts them."""
-
-    def __init__(self, wanted: bool):
-        self.wanted, self.dropped, self.answered = wanted, 0, 0
-
-    def without(self, example: Example) -> Example:
-        if not self.wanted or not isinstance(example.query, Query):
-            return example
-        kept = without_answers(example, example.query.answers)
-        self.dropped += len(example.negatives) - len(kept.negatives)
-        self.answered += bool(example.query.answers)
-        return kept
-
-    def told(self, source: str) -> dict[str, int]:
-        """What was dropped. Raises ConfigError when there was nothing to go by."""
-        if self.wanted and not self.answered:
-            raise ConfigError(f"--set negatives.drop_answers: the examples of {source} bring no answers")
-        return {"answer": self.dropped} if self.wanted else {}
-
-
-def looked_at(given: Callable[[], Iterator[Example]]) -> tuple[bool, bool]:
-    """Whether examples name ids, and whether they bring scores, by the first of them."""
-    first = list(islice(given(), LOOKED))
-    scored = any(example.positive_scores or example.negative_scores for example in first)
-    return bool(first) and isinstance(first[0].query, str), scored
-
-
-def taught(scores: Scores) -> bool:
-    """Whether any example has a score of a positive and of a negative."""
-    owners = (np.repeat(np.arange(len(part)), np.diff(part.offsets))[np.isfinite(part.values)] for part in scores)
-    return bool(len(np.intersect1d(*owners)))
-
-
 def told_drops(report: dict[str, Any]) -> str:
     """What was dropped, for a person: "1,204 positive, 33 answer"."""
     return ", ".join(f"{count:,} {name}" for name, count in report["candidates dropped"].items() if count)
@@ -271,43 +232,6 @@ def places(depth: str) -> slice:
     if found is None or int(found[1] or 0) >= int(found[2]):
         raise ConfigError(f"--negative-depth {depth}: give how many are candidates, as in 100, or a part, as in 10:200")
     return slice(int(found[1] or 0), int(found[2]))
-
-
-def memory_held(config: FinetuneConfig, towers: Towers, world: int) -> int:
-    """About how many bytes a process holds."""
-    built, settings = towers.query.backbone.config, towers.settings
-    hard = 1 if config.loss.loss in TRIPLES else config.negatives.hard
-    queries = math.ceil(config.optimize.batch_size / world)
-    tokens = queries * (settings.query_length + (1 + hard) * settings.passage_length)
-    if config.optimize.chunk:
-        tokens = min(tokens, config.optimize.chunk * settings.passage_length)
-    return training_memory(weights(towers), tokens, int(built.hidden_size), int(built.num_hidden_layers))
-
-
-def smaller_chunk(config: FinetuneConfig, towers: Towers, here: Runtime) -> str:
-    """What to do where memory doesn't suffice."""
-    hard = 1 if config.loss.loss in TRIPLES else config.negatives.hard
-    now = config.optimize.chunk or math.ceil(config.optimize.batch_size / here.world) * (1 + hard)
-
-    def holds(chunk: int) -> int:
-        smaller = dataclasses.replace(config, optimize=dataclasses.replace(config.optimize, chunk=chunk))
-        return memory_held(smaller, towers, here.world)
-
-    return lower("--chunk", now, holds, device_memory(here))
-
-
-def check_scores(config: FinetuneConfig, scored: bool) -> None:
-    """Raises ConfigError when scores are asked for that the examples lack."""
-    options = config.negatives
-    if config.loss.loss in TAUGHT and not scored:
-        raise ConfigError(
-            f"--loss {config.loss.loss}: needs a teacher's scores of positives and negatives; {config.data} brings none"
-        )
-    if options.hard and Margins(options.absolute_margin, options.relative_margin).any and not scored:
-        name = "absolute_margin" if options.absolute_margin is not None else "relative_margin"
-        raise ConfigError(
-            f"--set negatives.{name}: the examples of {config.data} have no scores; give a run, or examples with scores"
-        )
 
 
 def holds_examples(source: str, path: Path) -> bool:
