@@ -131,7 +131,6 @@ def finetune(
     pooling: Literal["cls", "mean", "last"] | None = None,
     similarity: Literal["dot", "cosine"] | None = None,
     head: Literal["linear", "none"] | None = None,
-    untied: bool = False,
     query_length: int | None = None,
     passage_length: int | None = None,
     negatives: StrPath = "bm25",
@@ -140,18 +139,13 @@ def finetune(
     loss: Literal["in-batch", "triplet", "pairwise", "margin-mse", "kl"] = "in-batch",
     temperature: float = 1.0,
     steps: int | None = None,
-    epochs: float = 40.0,
     batch_size: int = 128,
     chunk: int | None = None,
-    optimizer: Literal["adamw", "lamb"] = "adamw",
     lr: float = 2e-05,
     warmup: int | None = None,
-    clip: float = 2.0,
     seed: int = 0,
     dev: str | None = None,
     watch_every: int = 500,
-    dev_passages: int | None = 10000,
-    patience: int | None = None,
     log_every: int = 50,
     save_every: int = 500,
     keep_last: int = 1,
@@ -179,7 +173,6 @@ def finetune(
     - pooling: The vector of a text: of [CLS], the tokens' mean, or of the last token (decoders).
     - similarity: What compares two vectors.
     - head: What stands after pooling: a linear layer and a layer norm, as in the MS MARCO runs, or nothing.
-    - untied: An encoder of its own for queries and for passages, as in the Natural Questions runs.
     - query_length: Tokens of a query; longer ones are cut.
     - passage_length: Tokens of a passage; longer ones are cut.
     - negatives: Where hard negatives come from: bm25 (searched here), a run (a file, or a folder of seed search),
@@ -190,21 +183,16 @@ def finetune(
     - loss: in-batch: the positive among all passages of the batch (DPR). triplet, pairwise: above one negative by a
       margin, or in likelihood. margin-mse, kl: as a teacher scored them, in the examples' file.
     - temperature: What scores are divided by; about 0.05 for cosine.
-    - steps: Steps of the optimiser; left out: as many as epochs take.
-    - epochs: Passes over the training queries, when steps is left out.
+    - steps: Steps of the optimiser; left out: as many as optimize.epochs take.
     - batch_size: Queries (or triples) a step, over all processes. Each query is told from all passages of the batch
       at once; adding up gradients of smaller batches would not be the same.
     - chunk: Texts encoded at a time; the rest of a batch holds its vectors alone, and is computed once more for the
       same gradient (but for dropout's draws): less memory, a third more work.
-    - optimizer: adamw (DPR), or lamb without bias correction (the MS MARCO and MIND runs).
     - lr: Peak rate.
     - warmup: Steps in which the rate rises; left out: a tenth of all, at most DPR's 1,237.
-    - clip: Largest norm of the gradient.
     - seed: Of order, negatives, dropout and new weights.
     - dev: Search now and then for the queries that these qrels judge; leaves the best model, and the last in last/.
     - watch_every: Steps between looks.
-    - dev_passages: Passages they are searched in: those that are right, and more by the seed; none: all.
-    - patience: End after so many looks without a better one.
     - log_every: Steps between records in log.jsonl.
     - save_every: Steps between checkpoints to resume from.
     - keep_last: Checkpoints kept until the end, the newest.
@@ -218,6 +206,7 @@ def finetune(
 
     In `options`, with what they are when left out:
 
+    - tower.untied (False): An encoder of its own for queries and for passages, as in the Natural Questions runs.
     - tower.dimensions (None): Widths that vectors may later be cut to (Matryoshka), such as [64, 128]; the whole is
       trained, too.
     - tower.query_template (None): How a query is written, such as 'query: {text}'.
@@ -230,13 +219,19 @@ def finetune(
     - loss.margin (1.0): triplet: how far the positive is to be above.
     - loss.symmetric (False): in-batch: tell passages from the batch's queries, too; the mean of both.
     - loss.teacher_temperature (1.0): kl: what the teacher's scores are divided by.
+    - optimize.epochs (40.0): Passes over the training queries, when steps is left out.
+    - optimize.optimizer ('adamw'): adamw (DPR), or lamb without bias correction (the MS MARCO and MIND runs).
     - optimize.schedule ('linear'): How the rate falls to nothing after warm-up.
+    - optimize.clip (2.0): Largest norm of the gradient.
     - optimize.weight_decay (0.0): Decoupled decay; AdamW's of matrices alone.
     - optimize.beta1 (0.9): Decay of the first moment.
     - optimize.beta2 (0.999): Decay of the second moment.
     - optimize.eps (1e-08): Added to the denominator.
     - watch.dev_data (None): The collection of dev; left out: data.
     - watch.dev_queries (500): Queries looked at, drawn by the seed; none: all.
+    - watch.dev_passages (10000): Passages they are searched in: those that are right, and more by the seed; none:
+      all.
+    - watch.patience (None): End after so many looks without a better one.
     """
 
 def encode(

@@ -106,7 +106,7 @@ def cast(value: Any, hint: Any, where: str) -> Any:
 
     if isinstance(value, str) and not _takes_text(hint, value):
         value = parse_yaml(value, where)
-    if typing.get_origin(hint) is list and not isinstance(value, list):
+    if value is not None and not isinstance(value, list) and _is_list(hint):
         value = [value]
     try:
         text = json.dumps(value, allow_nan=False)
@@ -200,6 +200,11 @@ def _build(config: type[Config], values: Mapping[str, Any], prefix: str) -> Conf
         elif f"{prefix}{field.name}" in values:
             arguments[field.name] = values[f"{prefix}{field.name}"]
     return config(**arguments)
+
+
+def _is_list(hint: Any) -> bool:
+    """A list, or a list that may be left out."""
+    return typing.get_origin(hint) is list or list in map(typing.get_origin, typing.get_args(hint))
 
 
 def _takes_text(hint: Any, text: str) -> bool:

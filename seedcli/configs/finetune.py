@@ -25,7 +25,7 @@ class Tower:
         Doc("What stands after pooling: a linear layer and a layer norm, as in the MS MARCO runs, or nothing."),
     ] = None
     untied: Annotated[
-        bool, Doc("An encoder of its own for queries and for passages, as in the Natural Questions runs.")
+        bool, Doc("An encoder of its own for queries and for passages, as in the Natural Questions runs."), RARE
     ] = False
     query_length: Annotated[int | None, Ge(4), Doc("Tokens of a query; longer ones are cut.")] = None
     passage_length: Annotated[int | None, Ge(4), Doc("Tokens of a passage; longer ones are cut.")] = None
@@ -97,8 +97,10 @@ class Losses:
 class Optimize:
     """Optimisation"""
 
-    steps: Annotated[int | None, Ge(1), Doc("Steps of the optimiser; left out: as many as --epochs take.")] = None
-    epochs: Annotated[float, Gt(0), Doc("Passes over the training queries, when --steps is left out.")] = 40.0
+    steps: Annotated[int | None, Ge(1), Doc("Steps of the optimiser; left out: as many as optimize.epochs take.")] = (
+        None
+    )
+    epochs: Annotated[float, Gt(0), Doc("Passes over the training queries, when --steps is left out."), RARE] = 40.0
     batch_size: Annotated[
         int, Ge(2), Doc("Queries (or triples) a step, over all processes. Each query is told from all passages of the "
                         "batch at once; adding up gradients of smaller batches would not be the same.")
@@ -111,7 +113,9 @@ class Optimize:
         INCIDENTAL,
     ] = None  # fmt: skip
     optimizer: Annotated[
-        Literal["adamw", "lamb"], Doc("adamw (DPR), or lamb without bias correction (the MS MARCO and MIND runs).")
+        Literal["adamw", "lamb"],
+        Doc("adamw (DPR), or lamb without bias correction (the MS MARCO and MIND runs)."),
+        RARE,
     ] = "adamw"
     lr: Annotated[float, Gt(0), Doc("Peak rate.")] = 2e-5
     schedule: Annotated[Literal["linear", "cosine"], Doc("How the rate falls to nothing after warm-up."), RARE] = (
@@ -120,7 +124,7 @@ class Optimize:
     warmup: Annotated[
         int | None, Ge(0), Doc("Steps in which the rate rises; left out: a tenth of all, at most DPR's 1,237.")
     ] = None
-    clip: Annotated[float, Gt(0), Doc("Largest norm of the gradient.")] = 2.0
+    clip: Annotated[float, Gt(0), Doc("Largest norm of the gradient."), RARE] = 2.0
     weight_decay: Annotated[float, Ge(0), Doc("Decoupled decay; AdamW's of matrices alone."), RARE] = 0.0
     beta1: Annotated[float, Ge(0), Lt(1), Doc("Decay of the first moment."), RARE] = 0.9
     beta2: Annotated[float, Ge(0), Lt(1), Doc("Decay of the second moment."), RARE] = 0.999
@@ -142,9 +146,12 @@ class Watching:
     watch_every: Annotated[int, Ge(1), Doc("Steps between looks.")] = 500
     dev_queries: Annotated[int | None, Ge(1), Doc("Queries looked at, drawn by the seed; none: all."), RARE] = 500
     dev_passages: Annotated[
-        int | None, Ge(1), Doc("Passages they are searched in: those that are right, and more by the seed; none: all.")
+        int | None,
+        Ge(1),
+        Doc("Passages they are searched in: those that are right, and more by the seed; none: all."),
+        RARE,
     ] = 10_000
-    patience: Annotated[int | None, Ge(1), Doc("End after so many looks without a better one.")] = None
+    patience: Annotated[int | None, Ge(1), Doc("End after so many looks without a better one."), RARE] = None
 
 
 @dataclass(frozen=True)

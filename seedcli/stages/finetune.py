@@ -80,7 +80,7 @@ def check_options(config: FinetuneConfig) -> None:
     if config.loss.teacher_temperature != 1 and loss != "kl":
         raise ConfigError(f"--set loss.teacher_temperature: is for --loss kl, not {loss}")
     if config.watch.dev is None and (config.watch.patience or config.watch.dev_data):
-        raise ConfigError("--patience and watch.dev_data: need --dev, the split to look at")
+        raise ConfigError("watch.patience and watch.dev_data: need --dev, the split to look at")
 
 
 def run(config: FinetuneConfig, stage: Stage) -> Outcome:
