@@ -126,8 +126,9 @@ class Bench:
     def measure(self, run: Run) -> dict[str, Any]:
         """What a run's line says of it."""
         found = self.found(run)
+        seconds = dict(self.seconds)  # before those of the baseline take their place
         told = training(self.tuned(run)) if run.method in METHODS else {}
-        return told | self.evaluated(run, found) | {"seconds": self.seconds}
+        return told | self.evaluated(run, found) | {"seconds": seconds}
 
     def pretrained(self) -> Path:
         options = self.options
