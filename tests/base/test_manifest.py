@@ -98,14 +98,14 @@ def test_the_plan_knows_inputs_by_content_not_by_path():
 
 
 def test_these_options_alone_leave_a_result_as_it_is():
-    aside = {"out", "machine.device", "machine.threads", "heap", "problems", "watch.watch_every"}
+    aside = {"out", "machine.device", "machine.threads", "heap", "problems", "optimize.chunk"}
     aside |= {f"saving.{key}" for key in ("log_every", "save_every", "keep_last", "tensorboard")}
     contents = {
-        "pretrain": {"text", "model.init", "words.tokenizer", "watch.held_out"},
-        "finetune": {"model", "data", "negatives.negatives"},
+        "pretrain": {"text", "model.init", "words.tokenizer", "watch.held_out", "watch.watch_every"},
+        "finetune": {"model", "data", "negatives.negatives", "watch.dev_data"},  # looks choose the model that is left
         "encode": {"model", "corpus", "queries"},
         "index": {"vectors", "corpus"},
-        "search": {"index", "queries"},
+        "search": {"index", "queries", "candidates"},
         "evaluate": {"runs", "qrels"},
         "inspect": {"model", "texts"},
         "convert": {"source", "vocabulary"},
