@@ -35,7 +35,7 @@ def finetune() -> ModuleType:
 
 @pytest.fixture
 def read(finetune: ModuleType, tmp_path: Path, beir: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
-    """Options from flags, where SEED_DATA has the animals as its squad, their test questions as dev."""
+    """Options from flags; SEED_DATA has the animals as squad, their test questions as dev; any folder is the model."""
     for package in ("sentence_transformers", "accelerate", "datasets"):
         pytest.importorskip(package, reason='needs pip install "sentence-transformers[train]"')
     shutil.copytree(beir, tmp_path / "squad")
@@ -43,7 +43,7 @@ def read(finetune: ModuleType, tmp_path: Path, beir: Path, monkeypatch: pytest.M
     monkeypatch.setenv("SEED_DATA", str(tmp_path))
 
     def options(*flags: object) -> argparse.Namespace:
-        monkeypatch.setattr(sys, "argv", ["finetune.py", *map(str, flags)])
+        monkeypatch.setattr(sys, "argv", ["finetune.py", "--model", str(tmp_path), *map(str, flags)])
         found: argparse.Namespace = finetune.read_options()
         return found
 
