@@ -160,6 +160,7 @@ def read_options() -> argparse.Namespace:
     add("--device", choices=["auto", "cpu", "cuda"], default="auto")
     add("--precision", choices=["fp32", "bf16"], default="fp32")
     add("--workers", type=int, default=0, help="processes in which sentence-transformers loads its data")
+    add("--only", choices=SYSTEMS, help="one system alone, such as where the other needs more memory than there is")
     add("--quality-steps", type=int, help="train anew with so many steps for MRR@10; 0: leave it out")
     add("--part", choices=["prepare", *SYSTEMS], help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -179,14 +180,17 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Both systems in turn, round after round, then the quality of what they left."""
     data = child("prepare")
     say(f"prepared: {data['questions']:,} questions")
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in SYSTEMS}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in SYSTEMS if options.only in (None, name)}
     for number in range(options.rounds):
-        for name in SYSTEMS:
+        for name in rounds:
             found = child(name)
             rounds[name].append(found)
             say(f"round {number + 1}, {name}: {found['queries'] / found['seconds']:.2f} queries/s")
     systems: dict[str, dict[str, Any]] = {name: figures(found) for name, found in rounds.items()}
-    line = {"settings": settings(options), "data": data, **systems, "ratio": ratios(systems)}
+    line = {"settings": settings(options), "data": data, **systems}
+    if options.only:
+        return line | versions()
+    line["ratio"] = ratios(systems)
     if options.quality_steps != 0:
         if options.quality_steps:
             longer = ("--steps", str(options.quality_steps))
@@ -510,11 +514,12 @@ def table(line: Mapping[str, Any]) -> str:
     scores, p = (line.get("quality", {}).get(name) for name in ("mrr@10", "p"))
     columns = ("queries_per_second", "peak_mib", "above_start_mib")
     rows = [["", "queries/s", "peak MiB", "above start", "mean loss", "dev MRR@10"]]
-    for name in SYSTEMS:
+    for name in (name for name in SYSTEMS if name in line):
         told = line[name]
         cells = [f"{told[key]:,.1f}" for key in columns] + [f"{told['mean_loss']:.4f}"]
         rows.append([name, *cells, f"{scores[name]:.4f}" if scores else ""])
-    rows.append(["ratio", *(f"{line['ratio'][key]:.2f}" for key in columns), "", f"p = {p:.2g}" if scores else ""])
+    if "ratio" in line:
+        rows.append(["ratio", *(f"{line['ratio'][key]:.2f}" for key in columns), "", f"p = {p:.2g}" if scores else ""])
     if scores:
         rows.append(["start", "", "", "", "", f"{scores['start']:.4f}"])
     return "\n".join(f"{row[0]:<22}" + "".join(f"{cell:>13}" for cell in row[1:]) for row in rows)

@@ -145,6 +145,7 @@ def test_medians_of_rounds_and_their_ratios(finetune: ModuleType) -> None:
         ["start", "0.1000"],
     ]
     assert len(finetune.table(line).splitlines()) == 4
+    assert len(finetune.table({"seed": ours}).splitlines()) == 2
 
 
 def test_texts_that_a_length_cuts_are_counted(finetune: ModuleType, wordpiece: Any) -> None:

@@ -204,7 +204,7 @@ def _build(config: type[Config], values: Mapping[str, Any], prefix: str) -> Conf
 
 def _is_list(hint: Any) -> bool:
     """A list, or a list that may be left out."""
-    return typing.get_origin(hint) is list or list in map(typing.get_origin, typing.get_args(hint))
+    return any(typing.get_origin(each) is list for each in (hint, *typing.get_args(hint)))
 
 
 def _takes_text(hint: Any, text: str) -> bool:
