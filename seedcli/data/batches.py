@@ -32,7 +32,8 @@ class Groups(NamedTuple):
     """B texts in groups of like length, so that little of them is padding."""
 
     parts: list[Sequences]
-    places: Tensor  # [B] the row of each text when the parts stand one after the other
+    places: Tensor  # [B] the row of each text when the parts stand one after the other; of passages [B, m] of vectors
+    real: Tensor | None = None  # [B, m] which of these count; None: all
 
     @property
     def tokens(self) -> int:
@@ -40,7 +41,8 @@ class Groups(NamedTuple):
         return sum(int(part.attention.sum()) for part in self.parts)
 
     def to(self, device: torch.device) -> "Groups":
-        return Groups([part.to(device) for part in self.parts], self.places.to(device, non_blocking=True))
+        placed = (part if part is None else part.to(device, non_blocking=True) for part in self[1:])
+        return Groups([part.to(device) for part in self.parts], *placed)  # type: ignore[arg-type]
 
 
 class PretrainingBatch(NamedTuple):

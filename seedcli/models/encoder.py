@@ -19,6 +19,7 @@ from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import read_json, write_json
 from seedcli.data.batches import Sequences
 from seedcli.data.records import Passage, Query
+from seedcli.data.segments import Segmentation
 from seedcli.data.templates import check_template
 from seedcli.data.tokenizer import Tokenizer, open_tokenizer
 from seedcli.models.decoder import STD
@@ -42,6 +43,14 @@ class EncoderSettings:
     query_template: str = "{text}"
     passage_template: str = "{title} {text}"
     dimensions: tuple[Annotated[int, Ge(1)], ...] = ()  # widths that vectors may be cut to (Kusupati et al. 2022)
+    segments: Annotated[int, Ge(1)] = 1  # of a passage at most, passage_length tokens each: the best one scores it
+    segment_overlap: Annotated[int, Ge(0)] = 0  # tokens that neighbouring segments share
+    token_vectors: Annotated[int, Ge(1)] = 1  # of a segment at most: those of its first tokens (Luan et al. 2021)
+
+    @property
+    def several(self) -> bool:
+        """Whether a passage may have more than one vector."""
+        return self.segments > 1 or self.token_vectors > 1
 
 
 class Encoder(nn.Module):
@@ -63,8 +72,20 @@ class Encoder(nn.Module):
 
     def forward(self, texts: Sequences) -> Tensor:
         """Token ids [B, n] -> vectors [B, D]."""
-        hidden = self.backbone(input_ids=texts.tokens, attention_mask=texts.attention, **self.options)[0]  # [B, n, D]
-        pooled = pool(hidden, texts.attention, self.settings.pooling)
+        return self.finished(pool(self.states(texts), texts.attention, self.settings.pooling))
+
+    def passages(self, texts: Sequences) -> Tensor:
+        """Token ids [B, n] -> vectors [B, m, D] of the first m tokens, padding's too: as many as the settings say."""
+        if self.settings.token_vectors == 1:
+            return self(texts).unsqueeze(1)  # type: ignore[no-any-return]
+        return self.finished(self.states(texts)[:, : self.settings.token_vectors])
+
+    def states(self, texts: Sequences) -> Tensor:
+        """Token ids [B, n] -> states of the last layer [B, n, D]."""
+        return self.backbone(input_ids=texts.tokens, attention_mask=texts.attention, **self.options)[0]  # type: ignore[no-any-return]
+
+    def finished(self, pooled: Tensor) -> Tensor:
+        """Vectors [..., D] through the head, of length 1 under cosine."""
         if self.head is not None:
             pooled = self.head(pooled)
         return F.normalize(pooled.float(), dim=-1) if self.settings.similarity == "cosine" else pooled.float()
@@ -264,6 +285,27 @@ def check_settings(settings: EncoderSettings, config: PreTrainedConfig) -> None:
         if not 4 <= getattr(settings, name) <= longest:
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag} {getattr(settings, name)}: this model reads 4 to {longest} tokens")
+    several, length = settings.token_vectors, settings.passage_length
+    if several > 1 and settings.pooling != "cls":
+        raise ConfigError(f"token_vectors {several}: need --pooling cls, not {settings.pooling}")
+    if several > length:
+        raise ConfigError(f"token_vectors {several}: more than the tokens of a passage, --passage-length {length}")
+    if settings.segment_overlap and settings.segments == 1:
+        raise ConfigError(f"segment_overlap {settings.segment_overlap}: needs segments of 2 or more; else give 0")
+
+
+def segmentation(settings: EncoderSettings, tokenizer: Tokenizer) -> Segmentation:
+    """How these settings read a passage. Raises ConfigError when its segments would share all they have room for."""
+    before, after = len(tokenizer.prefix), len(tokenizer.suffix)
+    room = settings.passage_length - before - after
+    if settings.segments > 1 and settings.segment_overlap >= room:
+        raise ConfigError(
+            f"segment_overlap {settings.segment_overlap}: --passage-length {settings.passage_length} leaves room for "
+            f"{room} tokens beside the special ones; give at most {room - 1}, or longer passages"
+        )
+    return Segmentation(
+        settings.segments, settings.passage_length, settings.segment_overlap, before, after, settings.token_vectors
+    )
 
 
 def save_model(

@@ -15,7 +15,8 @@ from seedcli.base.runtime import Runtime
 from seedcli.data.records import Passage, Query
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import Encoder, EncoderSettings
-from seedcli.retrieval.encoding import Item, TextEncoder, write_vectors
+from seedcli.models.heads import new_head
+from seedcli.retrieval.encoding import Item, TextEncoder, encode_rows, write_vectors
 from seedcli.retrieval.vectors import open_shards, read_ids
 
 
@@ -133,3 +134,83 @@ def test_shards_that_are_there_count_as_done_and_not_for_the_speed(
     write(tmp_path, wordpiece, texts, progress=bars)
     write(tmp_path, wordpiece, texts, 0, 2, bars)
     assert bars.seen == [[60, 0, 60], [60, 32, 28], [60, 60, 0]]
+
+
+LONG = "the otter eats fish and the heron eats frogs and eels all day and the lynx hunts hares in the forest at night"
+
+
+@pytest.mark.parametrize("settings", [{"segments": 3}, {"segments": 3, "segment_overlap": 4}])
+def test_a_segment_has_the_vector_of_a_text_of_its_own(wordpiece: Tokenizer, settings: Any) -> None:
+    """A passage of one, two and as many segments as there may be, by hand."""
+    model = text_encoder(wordpiece, passage_length=10, **settings)
+    (words,) = wordpiece.words([LONG])
+    stride = 8 - settings.get("segment_overlap", 0)
+    assert len(words) > 8 + 3 * stride
+    texts, expected, counts = [], [], []
+    for length, starts in ((3, [0]), (8, [0]), (9, [0, stride]), (len(words), [0, stride, 2 * stride])):
+        texts.append(wordpiece.backend.decode(words[:length]))
+        assert wordpiece.words(texts[-1:]) == [words[:length]]
+        for start in starts:
+            inside = words[start : min(start + 8, length)]
+            ids = torch.tensor([[*wordpiece.prefix, *inside, *wordpiece.suffix]])
+            with torch.inference_mode():
+                expected.append(model.encoder.backbone(input_ids=ids).last_hidden_state[0, 0].numpy())
+        counts.append(len(starts))
+    told: list[int] = []
+    for budget in (1, 50, 10_000):
+        model.batch_tokens = budget
+        found = model.vectors(texts, "passage", lambda count, *_, **__: told.append(count))
+        assert found.counts.tolist() == counts
+        np.testing.assert_allclose(found.vectors, np.stack(expected), atol=2e-6)
+    assert sum(told) == 3 * 4  # texts, not segments
+    assert model.encode(texts, "query").shape == (4, 32)
+    assert model.vectors(texts, "query").counts.tolist() == [1] * 4
+
+
+def test_the_first_tokens_of_a_passage_give_its_vectors(wordpiece: Tokenizer) -> None:
+    """A short text has as many as tokens; the head and the norm are each vector's."""
+    settings = {"passage_length": 10, "segments": 2, "token_vectors": 4, "similarity": "cosine"}
+    model = text_encoder(wordpiece, **settings)
+    torch.manual_seed(1)
+    model.encoder.head = new_head(32, 0.3)
+    (words,) = wordpiece.words([LONG])
+    texts = [wordpiece.backend.decode(words[:length]) for length in (1, 6, 9, 16)]
+    expected, counts = [], []
+    for length, starts in ((1, [0]), (6, [0]), (9, [0, 8]), (16, [0, 8])):
+        counts.append(0)
+        for start in starts:
+            ids = [*wordpiece.prefix, *words[start : min(start + 8, length)], *wordpiece.suffix]
+            with torch.inference_mode():
+                states = model.encoder.backbone(input_ids=torch.tensor([ids])).last_hidden_state[0, : min(4, len(ids))]
+                expected += torch.nn.functional.normalize(model.encoder.head(states), dim=-1)
+            counts[-1] += min(4, len(ids))
+    found = model.vectors(texts, "passage")
+    assert found.counts.tolist() == counts == [3, 4, 7, 8]
+    np.testing.assert_allclose(found.vectors, torch.stack(expected).numpy(), atol=2e-6)
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-6)
+    assert model.vectors([], "passage").vectors.shape == (0, 32)
+
+
+def test_tokens_that_are_there_are_encoded_as_their_texts(wordpiece: Tokenizer, texts: Sequence[str]) -> None:
+    model = text_encoder(wordpiece, passage_length=9, segments=3, segment_overlap=2, token_vectors=2)
+    some = [text[: 7 * row] for row, text in enumerate(texts[:8])]
+    rows = wordpiece.encode(some, 19)  # 7 words, and twice 5 more
+    found = encode_rows(model.encoder, rows, "passage", wordpiece, Runtime(), 100)
+    expected = model.vectors(some, "passage")
+    assert found.counts.tolist() == expected.counts.tolist()
+    assert len(set(found.counts.tolist())) > 2
+    assert np.array_equal(found.vectors, expected.vectors)
+
+
+def test_an_id_stands_at_a_row_for_each_vector_and_shards_count_texts(tmp_path: Path, wordpiece: Tokenizer) -> None:
+    model = text_encoder(wordpiece, passage_length=10, segments=2, token_vectors=2)
+    texts = ["the otter", LONG, "", LONG, "the heron eats frogs"]
+    items = [Item(f"d{row}", text) for row, text in enumerate(texts)]
+    write_vectors(items, model, "passage", tmp_path, 2, 5, Silent())
+    shards = open_shards(tmp_path)
+    expected = model.vectors(texts, "passage")
+    assert expected.counts.tolist() == [2, 4, 2, 4, 2]
+    assert [shard.ids() for shard in shards] == [
+        ["d0"] * 2 + ["d1"] * 4, ["d2"] * 2 + ["d3"] * 4, ["d4"] * 2
+    ]  # fmt: skip
+    np.testing.assert_allclose(np.concatenate([shard.vectors for shard in shards]), expected.vectors, atol=2e-6)
