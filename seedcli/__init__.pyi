@@ -207,6 +207,11 @@ def finetune(
     In `options`, with what they are when left out:
 
     - tower.untied (False): An encoder of its own for queries and for passages, as in the Natural Questions runs.
+    - tower.segments (None): MaxP: cut a passage into at most so many segments of passage_length tokens; the best
+      one scores it. 1: its first tokens alone (FirstP).
+    - tower.segment_overlap (None): Tokens that neighbouring segments share.
+    - tower.token_vectors (None): Vectors of a passage, or of each segment: those of its first tokens; the best one
+      scores it (ME-BERT).
     - tower.dimensions (None): Widths that vectors may later be cut to (Matryoshka), such as [64, 128]; the whole is
       trained, too.
     - tower.query_template (None): How a query is written, such as 'query: {text}'.
@@ -272,7 +277,7 @@ def encode(
 
     In `options`, with what they are when left out:
 
-    - shard_size (20000): Vectors a shard; what a killed run may lose.
+    - shard_size (20000): Texts a shard; what a killed run may lose.
     """
 
 def index(

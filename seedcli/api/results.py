@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedcli.base.config import resolve
-from seedcli.base.errors import ConfigError
+from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.manifest import Manifest, finished
 from seedcli.base.progress import Silent
 from seedcli.configs.groups import Machine
@@ -55,14 +55,29 @@ class Model(Result):
     def encode(self, texts: str | Sequence[str], role: Literal["query", "passage"]) -> NDArray[np.float32]:
         """Texts to vectors, N -> [N, D], each written and cut as the model's settings say for its role.
 
-        Raises DataError when the folder holds no model, and ConfigError for another role.
+        Raises DataError when the folder holds no model, or one that gives a passage several vectors (`encode_passages`
+        has those), and ConfigError for another role.
         """
         if role not in {"query", "passage"}:
             raise ConfigError(f"role: got {role!r}; it should be 'query' or 'passage'")
         given = [texts] if isinstance(texts, str) else texts
         records = [Query("", clean(text)) if role == "query" else Passage("", "", clean(text)) for text in given]
         encoder = self._queries if role == "query" else self._passages
+        if role == "passage" and encoder.encoder.settings.several:
+            raise DataError(f"{self.path}: gives a passage several vectors; model.encode_passages(texts) has them")
         return encoder.encode([item.text for item in encoder.items(records)], role)
+
+    def encode_passages(self, texts: str | Sequence[str]) -> list[NDArray[np.float32]]:
+        """All vectors of each passage, N -> N times [m, D]; m is 1 without tower.segments and token_vectors.
+
+        A passage scores as the best of its vectors: `(vectors @ query).max()`. Raises DataError when the folder holds
+        no model.
+        """
+        given = [texts] if isinstance(texts, str) else texts
+        items = self._passages.items(Passage("", "", clean(text)) for text in given)
+        vectors, counts = self._passages.vectors([item.text for item in items], "passage")
+        ends = zip(np.cumsum(counts).tolist(), counts.tolist(), strict=True)
+        return [vectors[end - count : end] for end, count in ends]
 
     @cached_property
     def _queries(self) -> "TextEncoder":
@@ -89,7 +104,7 @@ class Vectors(Result):
     """Vectors of passages or of queries, on disk."""
 
     def ids(self) -> list[str]:
-        """The N ids, in the order of the rows."""
+        """The N ids, in the order of the rows; one with several vectors stands there as often."""
         return [id_ for shard in self._shards for id_ in shard.ids()]
 
     def array(self) -> NDArray[np.float32]:

@@ -29,5 +29,5 @@ class EncodeConfig:
     split: Annotated[str | None, Doc("Only the queries that these qrels judge.")] = None
     problems: Problems = "report"
     batch_tokens: Annotated[int, Ge(1), Doc("Tokens computed at a time, padding included.")] = 8_192
-    shard_size: Annotated[int, Ge(1), Doc("Vectors a shard; what a killed run may lose."), RARE] = 20_000
+    shard_size: Annotated[int, Ge(1), Doc("Texts a shard; what a killed run may lose."), RARE] = 20_000
     machine: Machine = field(default_factory=Machine)

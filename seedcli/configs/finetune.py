@@ -29,6 +29,22 @@ class Tower:
     ] = False
     query_length: Annotated[int | None, Ge(4), Doc("Tokens of a query; longer ones are cut.")] = None
     passage_length: Annotated[int | None, Ge(4), Doc("Tokens of a passage; longer ones are cut.")] = None
+    segments: Annotated[
+        int | None,
+        Ge(1),
+        Doc(
+            "MaxP: cut a passage into at most so many segments of passage_length tokens; the best one scores it. "
+            "1: its first tokens alone (FirstP)."
+        ),
+        RARE,
+    ] = None
+    segment_overlap: Annotated[int | None, Ge(0), Doc("Tokens that neighbouring segments share."), RARE] = None
+    token_vectors: Annotated[
+        int | None,
+        Ge(1),
+        Doc("Vectors of a passage, or of each segment: those of its first tokens; the best one scores it (ME-BERT)."),
+        RARE,
+    ] = None
     dimensions: Annotated[
         list[Annotated[int, Ge(1)]] | None,
         Doc("Widths that vectors may later be cut to (Matryoshka), such as [64, 128]; the whole is trained, too."),

@@ -126,6 +126,8 @@ def look_at(
 ) -> Look:
     """All measures of one model. Raises DataError when its vectors are no numbers."""
     encoder = opened(model, pooling, runtime)
+    if encoder.settings.several:
+        progress.say(f"{model.name}: gives a passage several vectors; of each text, read whole, the first is looked at")
     alike = {length: texts for length, texts in choice.pairs.items() if length <= model.longest}
     decoded = choice.decoded if keeps_decoder(model.folder) else []
     total = sum(map(len, alike.values())) + 2 * len(choice.halves) + len(decoded)

@@ -22,7 +22,7 @@ from seedcli.data.records import Example, Passage, Qrels, Query
 from seedcli.data.templates import render
 from seedcli.data.tokenised import Texts, TextWriter, open_texts
 from seedcli.data.tokenizer import Tokenizer
-from seedcli.models.encoder import EncoderSettings
+from seedcli.models.encoder import EncoderSettings, segmentation
 from seedcli.retrieval.runs import Run
 
 RULES = 2  # to be raised when other files would come out of the same examples
@@ -271,7 +271,7 @@ class _ByText:
     def __init__(self, folder: Path, settings: EncoderSettings, tokenizer: Tokenizer):
         self.settings = settings
         self.asked = TextWriter(folder / "queries", tokenizer, settings.query_length)
-        self.found = TextWriter(folder / "passages", tokenizer, settings.passage_length)
+        self.found = TextWriter(folder / "passages", tokenizer, segmentation(settings, tokenizer).longest)
 
     def queries(self, named: Sequence[Query | str], problems: Problems) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return self._written(self.asked, self.settings.query_template, named, "queries", problems)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from seedcli.data.batches import global_batch, grouped, padded
+from seedcli.data.segments import WHOLE, Segmentation, grouped_passages, vector_counts
 from seedcli.negatives.examples import TrainingSet
 from seedcli.training.objectives import TAUGHT, TRIPLES, ContrastiveBatch, LossName
 
@@ -30,6 +31,7 @@ class Grouping(NamedTuple):
 
     budget: int
     most: int | None = None
+    cut: Segmentation = WHOLE  # of passages, before
 
 
 class ContrastiveBatches:
@@ -53,8 +55,9 @@ class ContrastiveBatches:
 
     def __call__(self, step: int, rank: int, world: int) -> Iterator[ContrastiveBatch]:
         """This rank's share of a step, in one micro-batch: a contrastive batch can't be accumulated."""
-        data = self.data
-        drawn = (self._triples(step) if self.triples else self._lists(step))[rank::world]
+        data, (budget, most, cut) = self.data, self.grouping
+        everything = self._triples(step) if self.triples else self._lists(step)
+        drawn = everything[rank::world]
         wrong = [row for draw in drawn for row in draw.negatives]
         passages = [draw.positive for draw in drawn] + wrong
         right = [self._right(draw.query) for draw in drawn]
@@ -68,8 +71,10 @@ class ContrastiveBatches:
         items = mask.sum() if self.triples else mask.any(1).sum() if self.taught else len(drawn)
         counts = [items, len(drawn), len(drawn)]
         yield ContrastiveBatch(
-            grouped([data.queries.tokens[data.trained[draw.query]] for draw in drawn], self.pad, *self.grouping),
-            grouped([data.passages.tokens[row] for row in passages], self.pad, *self.grouping),
+            grouped([data.queries.tokens[data.trained[draw.query]] for draw in drawn], self.pad, budget, most),
+            grouped_passages(
+                [data.passages.tokens[row] for row in passages], cut, self._width(everything), self.pad, budget, most
+            ),
             torch.from_numpy(texts),
             padded(right, -1).tokens,
             torch.from_numpy(mask),
@@ -84,6 +89,14 @@ class ContrastiveBatches:
 
     def _items(self, step: int) -> list[tuple[int, int]]:
         return global_batch(self.items, self.size, step, self.seed)
+
+    def _width(self, drawn: list[Draw]) -> int:
+        """The most vectors of a passage in a global batch, so that all ranks agree."""
+        cut, offsets = self.grouping.cut, self.data.passages.tokens.offsets
+        if cut.segments == cut.vectors == 1:
+            return 1
+        rows = np.array([row for draw in drawn for row in (draw.positive, *draw.negatives)])
+        return int(vector_counts(offsets[rows + 1] - offsets[rows], cut).max())
 
     def _lists(self, step: int) -> list[Draw]:
         rng = np.random.default_rng([self.seed, step])

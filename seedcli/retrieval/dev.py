@@ -1,12 +1,13 @@
 """A look at retrieval while training: dev queries against a corpus, or a sample of it, and the weights that did best.
 
-Letters: Q queries, P passages, N of them at a time, r positives of a query at most, D width.
+Letters: Q queries, P passages, N of them at a time, S segments of these, m vectors of a passage, r positives of a query
+at most, D width.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,17 +19,16 @@ from seedcli.base.errors import telling_refusals
 from seedcli.base.files import written_whole
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
-from seedcli.data.batches import padded, token_batches
+from seedcli.data.batches import Sequences, padded, token_batches
 from seedcli.data.ragged import Ragged
-from seedcli.models.encoder import Encoder
+from seedcli.data.segments import WHOLE, Rows, Segmentation, cut_rows, lengths_of, own_counts, places_of, vector_counts
 from seedcli.models.towers import Towers
 from seedcli.training.checkpoint import CHECKPOINTS, checkpoints
+from seedcli.training.losses import all_scores, best
 
 MEASURE = "dev_mrr@10"  # decides which weights did best
 TOKENS = 8_192  # encoded at a time, padding included
 SCORES = 1 << 25  # held at a time
-
-Rows = Sequence[NDArray[Any]]  # of token ids
 
 
 class DevSet(NamedTuple):
@@ -38,6 +38,7 @@ class DevSet(NamedTuple):
     texts: Ragged  # of all passages
     searched: NDArray[np.int64]  # [P] rows of them
     right: list[list[int]]  # [Q] places among the searched, at least one
+    cut: Segmentation = WHOLE  # of passages
 
     def passages(self, places: Iterable[int]) -> Rows:
         return [self.texts[row] for row in self.searched[list(places)].tolist()]
@@ -102,17 +103,18 @@ class DevRetrieval:
         right = torch.tensor([[*rows, *[-1] * (width - len(rows))] for rows in self.dev.right])  # [Q, r]
         positives = sorted({row for rows in self.dev.right for row in rows})
         place = {row: number for number, row in enumerate(positives)}
-        queries = self.encode(self.towers.query, self.dev.queries)
-        found = self.encode(self.towers.passage, self.dev.passages(positives))  # [positives, D]
-        own = torch.tensor([[place.get(row, -1) for row in rows] for rows in right.tolist()])
+        queries = self.encode(self.towers.query, self.dev.queries).squeeze(1)
+        found, there = self.passages(positives)  # [positives, m, D]
+        own = torch.tensor([[place.get(row, -1) for row in rows] for rows in right.tolist()]).to(queries.device)
         real = (right >= 0).to(queries.device)
-        scores = (queries.unsqueeze(1) * found[own.to(queries.device)]).sum(-1)  # [Q, r]
-        scores = scores.masked_fill(~real, float("-inf"))
+        scores = (queries[:, None, None] * found[own]).sum(-1)  # [Q, r, m]
+        scores = best(scores, None if there is None else there[own]).masked_fill(~real, float("-inf"))  # [Q, r]
         above = (scores.unsqueeze(1) > scores.unsqueeze(2)).sum(-1)  # other positives that score more
-        size, total = max(1, SCORES // max(1, len(queries) * width)), len(self.dev.searched)
+        held = len(queries) * max(width, self.dev.cut.segments * self.dev.cut.vectors)
+        size, total = max(1, SCORES // max(1, held)), len(self.dev.searched)
         for begin in range(0, total, size):
             block = range(begin, min(begin + size, total))
-            others = queries @ self.encode(self.towers.passage, self.dev.passages(block)).T  # [Q, N]
+            others = all_scores(queries, *self.passages(block))  # [Q, N]
             inside = (right >= begin) & (right < block.stop)
             asking, number = inside.nonzero(as_tuple=True)
             others[asking.to(others.device), (right[asking, number] - begin).to(others.device)] = float("-inf")
@@ -123,15 +125,25 @@ class DevRetrieval:
         mrr = torch.where(first <= 10, 1 / first, 0.0)
         return {MEASURE: float(mrr.double().mean()), "dev_recall@100": float(recall.double().mean())}
 
-    def encode(self, encoder: Encoder, rows: Rows) -> Tensor:
-        """[B, D] in the order of the rows; every process fills in its own, and their sum has them all."""
-        vectors = torch.zeros(len(rows), encoder.size, device=self.runtime.device)
+    def passages(self, places: Iterable[int]) -> tuple[Tensor, Tensor | None]:
+        """The vectors of some passages [N, m, D], and which of them are real [N, m]; None: all are."""
+        rows, cut = self.dev.passages(places), self.dev.cut
+        parts, counts = cut_rows(rows, cut), vector_counts(lengths_of(rows), cut)
+        found = self.encode(self.towers.passage.passages, parts, cut.vectors).flatten(0, 1)
+        starts = cut.vectors * np.arange(len(parts))
+        where, real = places_of(starts, own_counts(parts, cut), counts, int(counts.max()))
+        return found[where.to(found.device)], real if real is None else real.to(found.device)
+
+    def encode(self, encode: Callable[[Sequences], Tensor], rows: Rows, each: int = 1) -> Tensor:
+        """`each` vectors of a row, [S, each, D]; every process fills in its own, and their sum has them all."""
+        vectors = torch.zeros(len(rows), each, self.towers.passage.size, device=self.runtime.device)
         batches = list(token_batches([len(row) for row in rows], TOKENS))
         for batch in batches[self.runtime.rank :: self.runtime.world]:
             texts = padded([rows[row] for row in batch], self.pad).to(vectors.device)
             with self.runtime.autocast():  # here alone: scores in half precision would make ties
-                encoded = encoder(texts)
-            vectors[torch.from_numpy(batch).to(vectors.device)] = encoded
+                encoded = encode(texts)
+            encoded = encoded.view(len(batch), -1, encoded.shape[-1])
+            vectors[torch.from_numpy(batch).to(vectors.device), : encoded.shape[1]] = encoded
         return self.runtime.sum(vectors)
 
     def keep(self) -> None:

@@ -1,10 +1,12 @@
 """Exact search: a fast pass over all vectors picks candidates, a slow one in float64 decides their order.
 
-The fast pass is right up to a bound on float32 sums; candidates are added until the bound excludes that another vector
-could belong to the first k. So the result doesn't depend on shards, batches, threads or the device.
-Letters: Q queries, N vectors of a block, D their width, k depth, c candidates a query, K names.
+A document is what stands at neighbouring rows under one id, and scores as the best of its vectors does. The fast
+pass is right up to a bound on float32 sums; candidates are added until the bound excludes that another vector could
+bring a document among the first k. So the result doesn't depend on shards, batches, threads or the device.
+Letters: Q queries, N vectors of an index or a block, D their width, k depth, c candidates a query, K names.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,7 +21,7 @@ from seedcli.retrieval.vectors import Shard, read_ids
 
 BLOCK = 1 << 16  # vectors scored at a time
 QUERIES = 1 << 10  # queries scored at a time
-SPARE = 32  # candidates beyond k in the first pass
+SPARE = 32  # documents beyond k in the first pass
 
 
 def search(
@@ -30,13 +32,13 @@ def search(
     device: torch.device,
     progress: Progress,
 ) -> Iterator[Ranking]:
-    """The `depth` nearest by inner product for each query id and its vector [Q, D]."""
+    """The `depth` nearest documents by inner product for each query id and its vector [Q, D]."""
     ids = encoded_ids(shards)
     batches = range(0, len(queries), QUERIES)
     with progress.track("search", len(batches) * len(ids), "vectors") as advance:
         for begin in batches:
             batch = vectors[begin : begin + QUERIES]
-            found = nearest(batch, shards, ids, min(depth, len(ids)), device, advance)
+            found = nearest(batch, shards, ids, depth, device, advance)
             for query, (rows, scores) in zip(queries[begin : begin + QUERIES], found, strict=True):
                 yield Ranking(query, [id_.decode() for id_ in ids[rows].tolist()], scores)
 
@@ -51,11 +53,12 @@ def score(
     progress: Progress,
 ) -> Iterator[Ranking]:
     """What `search` would find for each query if its own `rows` [Q] of vectors were all; those alone are read."""
-    with progress.track("score", len(rows.values), "candidates") as advance:
+    owners = documents_of(ids)
+    with progress.track("score", len(rows.values), "vectors") as advance:
         for query, vector, own in zip(queries, vectors, rows, strict=True):
             chosen = np.sort(own)
             scores = rescore(vector, shards, chosen)
-            first = order(ids[chosen], scores)[:depth]
+            first = firsts(order(ids[chosen], scores), owners, chosen)[:depth]
             yield Ranking(query, [id_.decode() for id_ in ids[chosen[first]].tolist()], scores[first])
             advance(len(own))
 
@@ -73,6 +76,25 @@ def encoded_ids(shards: Sequence[Shard]) -> NDArray[np.bytes_]:
     return np.array([id_.encode() for id_ in read_ids(shards)], dtype=np.bytes_)
 
 
+def opens(ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+    """Whether a row is the first of its document [N]."""
+    return np.append(np.ones(min(1, len(ids)), dtype=bool), ids[1:] != ids[:-1])
+
+
+def documents_of(ids: NDArray[np.bytes_]) -> NDArray[np.int64] | None:
+    """The number of each row's document [N], ascending; None where each has a row alone."""
+    first = opens(ids)
+    return None if first.all() else np.cumsum(first) - 1
+
+
+def firsts(places: NDArray[np.intp], owners: NDArray[np.int64] | None, chosen: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Of ordered places among the `chosen` rows, the first of each document."""
+    if owners is None:
+        return places
+    _, found = np.unique(owners[chosen[places]], return_index=True)
+    return places[np.sort(found)]
+
+
 def nearest(
     queries: NDArray[np.float32],
     shards: Sequence[Shard],
@@ -81,19 +103,26 @@ def nearest(
     device: torch.device,
     advance: Advance,
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Rows and scores of the first k vectors for each query [Q, D], ties by descending id."""
+    """Rows and scores of the best vectors of the first k documents for each query [Q, D], ties by descending id.
+
+    All documents, where there are fewer.
+    """
+    owners = documents_of(ids)
+    total = len(ids) if owners is None else int(owners[-1]) + 1
+    k = min(k, total)
     result: list[tuple[NDArray[np.int64], NDArray[np.float32]] | None] = [None] * len(queries)
     open_queries = np.arange(len(queries))
-    count = min(k + SPARE, len(ids))
+    count = min(math.ceil((k + SPARE) * len(ids) / total), len(ids))
     while len(open_queries):
         rows, worst, longest = candidates(queries[open_queries], shards, count, device, advance)
         unsettled = []
         for place, query in enumerate(open_queries):
             chosen = np.sort(rows[place])
             scores = rescore(queries[query], shards, chosen)
-            first = order(ids[chosen], scores)[:k]
-            bound = worst[place] + error_bound(queries[query], longest)
-            if count < len(ids) and scores[first[-1]] <= np.nextafter(np.float32(bound), np.float32(np.inf)):
+            first = firsts(order(ids[chosen], scores), owners, chosen)[:k]
+            bound = np.float32(worst[place] + error_bound(queries[query], longest))
+            unsure = len(first) < k or scores[first[-1]] <= np.nextafter(bound, np.float32(np.inf))
+            if count < len(ids) and unsure:
                 unsettled.append(query)
             else:
                 result[query] = (chosen[first], scores[first])

@@ -65,7 +65,13 @@ def from_release(config: ConvertConfig, stage: Stage) -> Outcome:
 
 
 def to_graph(stage: Stage) -> Outcome:
-    encoder, tokenizer = open_encoder(Path(stage.inputs["model"].path))
+    folder = Path(stage.inputs["model"].path)
+    encoder, tokenizer = open_encoder(folder)
+    if encoder.settings.token_vectors > 1:
+        told = f"vectors of its first {encoder.settings.token_vectors} tokens (token_vectors)"
+        raise DataError(f"{folder}: gives a passage the {told}, and an ONNX graph gives one; seed encode reads it")
+    if encoder.settings.segments > 1:
+        stage.progress.say("the graph reads one segment of a passage at a time: who calls it cuts passages")
     encoder.eval()
     expect(stage, encoder, EXPORTED * bytes_of(encoder))
     graph = write_graph(stage.folder, encoder)

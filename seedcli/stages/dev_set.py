@@ -4,6 +4,7 @@ import numpy as np
 
 from seedcli.base.errors import DataError
 from seedcli.configs.finetune import FinetuneConfig
+from seedcli.models.encoder import segmentation
 from seedcli.negatives.examples import chosen, positive_ids
 from seedcli.retrieval.dev import DevSet, sampled
 from seedcli.stages.texts import Source
@@ -37,4 +38,5 @@ def dev_set(config: FinetuneConfig, source: Source) -> DevSet:
         passages.tokens,
         searched,
         [np.searchsorted(searched, found).tolist() for _, found in pairs],
+        segmentation(source.settings, source.tokenizer),
     )

@@ -7,13 +7,14 @@ from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.progress import Progress
 from seedcli.configs.encode import EncodeConfig
 from seedcli.data.records import Passage, Query
+from seedcli.data.segments import Segmentation, vector_counts
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import Survey, survey_passages, survey_queries
-from seedcli.models.encoder import model_folder
+from seedcli.models.encoder import model_folder, segmentation
 from seedcli.models.towers import Role, open_tower
 from seedcli.retrieval.encoding import TextEncoder, write_vectors
 from seedcli.retrieval.vectors import open_shards
-from seedcli.stages.estimates import LIBRARIES, announce, mean_tokens, rounded, weights
+from seedcli.stages.estimates import LIBRARIES, announce, rounded, token_lengths, weights
 from seedcli.stages.stage import Outcome, Stage
 
 
@@ -53,8 +54,9 @@ def run(config: EncodeConfig, stage: Stage) -> Outcome:
     write_vectors(items, model, role, stage.folder, config.shard_size, survey.records, stage.progress)
     stage.runtime.barrier()
     shards = open_shards(stage.folder)
-    metrics = {"vectors": sum(shard.size for shard in shards), "width": shards[0].width, "shards": len(shards)}
-    return Outcome([shard.path for shard in shards], {"role": role, **metrics})
+    vectors = {"vectors": sum(shard.size for shard in shards), "width": shards[0].width, "shards": len(shards)}
+    texts = {"passage": "passages", "query": "queries"}[role]
+    return Outcome([shard.path for shard in shards], {"role": role, texts: survey.records, **vectors})
 
 
 def expect(
@@ -63,10 +65,15 @@ def expect(
 ) -> None:  # fmt: skip
     """Tell what is to come."""
     settings, width = model.encoder.settings, model.encoder.size
-    length = settings.query_length if role == "query" else settings.passage_length
-    tokens = mean_tokens((item.text for item in model.items(records)), model.tokenizer, length)
+    cut = Segmentation(length=settings.query_length) if role == "query" else segmentation(settings, model.tokenizer)
+    lengths = token_lengths((item.text for item in model.items(records)), model.tokenizer, cut.longest)
+    each = float(vector_counts(lengths, cut).mean())
     shard = min(config.shard_size, survey.records)
     texts = 3 * survey.characters // survey.records  # as characters, as bytes and as tokens
-    holds = LIBRARIES + 4 * weights(model.encoder) + shard * (8 * width + texts) + 40 * config.batch_tokens * width
-    reads = f"{survey.records:,} texts, about {rounded(tokens * survey.records)} tokens, at most {length} each"
-    announce(stage, reads, holds, {stage.folder: survey.records * (4 * width + 24)})
+    of_shard = int(shard * (8 * width * each + texts))
+    holds = LIBRARIES + 4 * weights(model.encoder) + of_shard + 40 * config.batch_tokens * width
+    tokens = rounded(lengths.mean() * survey.records)
+    reads = f"{survey.records:,} texts, about {tokens} tokens, at most {cut.longest} each"
+    if settings.several and role == "passage":
+        reads += f"; about {rounded(each * survey.records)} vectors"
+    announce(stage, reads, holds, {stage.folder: int(each * survey.records) * (4 * width + 24)})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seedcli.base.errors import DataError, SeedError
 from seedcli.base.files import files_of
@@ -67,10 +68,15 @@ def text_bytes(path: Path) -> int:
     return sum(file.stat().st_size * (PACKED if file.suffix in COMPRESSED else 1) for file in files_of(path))
 
 
+def token_lengths(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> NDArray[np.int64]:
+    """Tokens of each of the first texts."""
+    return np.array([len(row) for row in tokenizer.encode(list(islice(texts, SAMPLE)), length)], dtype=np.int64)
+
+
 def mean_tokens(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> float:
     """Tokens of a text on average, over the first of them."""
-    lengths = [len(row) for row in tokenizer.encode(list(islice(texts, SAMPLE)), length)]
-    return float(np.mean(lengths)) if lengths else 0.0
+    lengths = token_lengths(texts, tokenizer, length)
+    return float(lengths.mean()) if len(lengths) else 0.0
 
 
 def training_memory(parameters: int, tokens: int, hidden: int, layers: int) -> int:

@@ -15,7 +15,14 @@ from seedcli.configs.finetune import FinetuneConfig
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.templates import template_of
 from seedcli.data.tokenizer import Tokenizer
-from seedcli.models.encoder import EncoderSettings, check_settings, model_folder, read_config, read_settings
+from seedcli.models.encoder import (
+    EncoderSettings,
+    check_settings,
+    model_folder,
+    read_config,
+    read_settings,
+    segmentation,
+)
 from seedcli.models.flops import encoder_shape, encoding_operations
 from seedcli.models.heads import is_linear, new_head
 from seedcli.models.towers import Towers, open_towers, save_towers, tower_folder
@@ -121,6 +128,7 @@ def opened(config: FinetuneConfig, folder: Path) -> tuple[Towers, Tokenizer]:
             raise ConfigError(f"--head linear: {folder} has another head; --head none takes it away")
     if config.tower.untied and not towers.untied:
         towers = Towers(towers.query, copy.deepcopy(towers.query))
+    segmentation(towers.settings, tokenizer)  # refuses an overlap that leaves no room
     widest = max((0, *towers.settings.dimensions))
     if widest > towers.passage.size:
         raise ConfigError(f"--set tower.dimensions: {widest} is more than the {towers.passage.size} of this model")
@@ -161,7 +169,7 @@ def train_towers(
     watch: DevRetrieval | None,
 ) -> dict[str, float]:  # fmt: skip
     options, runtime = config.optimize, stage.runtime
-    grouping = Grouping(GROUPED[runtime.device.type], options.chunk)
+    grouping = Grouping(GROUPED[runtime.device.type], options.chunk, segmentation(towers.settings, tokenizer))
     batches = ContrastiveBatches(
         data, tokenizer.pad, options.batch_size, config.negatives.hard, options.seed, config.loss.loss, grouping
     )
@@ -171,7 +179,8 @@ def train_towers(
     optimizer = make(objective, options.lr, (options.beta1, options.beta2), options.eps, options.weight_decay)
     passages = data.passages.tokens  # most of what is read; queries only have fewer products of token with token
     shape = encoder_shape(towers.passage.backbone.config)
-    operations = encoding_operations(shape, len(passages.values) / len(passages))
+    length = min(len(passages.values) / len(passages), towers.settings.passage_length)
+    operations = encoding_operations(shape, length)
     rate = matrix_rate(runtime)
     stage.progress.say(arithmetic(operations, rate))
     training = Training(

@@ -29,8 +29,11 @@ def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
 
 def run(config: IndexConfig, stage: Stage) -> Outcome:
     if config.kind == "flat":  # vectors are stored once: the index is the manifest that points at them
-        shards = open_shards(Path(stage.inputs["vectors"].path))
-        return Outcome([], {"vectors": sum(shard.size for shard in shards), "width": shards[0].width})
+        folder = Path(stage.inputs["vectors"].path)
+        shards, encoded = open_shards(folder), finished(folder, "encode").metrics
+        vectors = sum(shard.size for shard in shards)
+        passages = encoded.get("passages", vectors)  # which older folders don't tell
+        return Outcome([], {"passages": passages, "vectors": vectors, "width": shards[0].width})
     lucene, collection = stage.folder / "lucene", open_collection(stage.inputs["corpus"].path)
     survey = survey_passages(collection, stage.inputs["corpus"].identity, stage.progress)
     survey.problems.settle(str(config.corpus), config.problems, stage.progress)

@@ -85,9 +85,15 @@ class FlatIndex:
     def size(self) -> int:
         return sum(shard.size for shard in self.shards)
 
+    @property
+    def passages(self) -> int:
+        """How many there are; older folders don't tell, and have a vector of each."""
+        return int(self.encoded.metrics.get("passages", self.size))
+
     def memory(self, questions: int) -> int:
         """Bytes that a search of so many questions holds beside the libraries: a block of scores, and the ids."""
-        return 8 * exact.BLOCK * min(questions, exact.QUERIES) + 24 * self.size
+        names = 24 + 8 * (self.passages < self.size)  # and which rows are one passage's
+        return 8 * exact.BLOCK * min(questions, exact.QUERIES) + names * self.size
 
     def close(self) -> None:
         """Nothing but memory is held."""
@@ -208,11 +214,12 @@ def rerank(config: SearchConfig, stage: Stage, questions: Questions) -> dict[str
     problems.settle(source, config.problems, stage.progress)
     questions = questions.at(np.flatnonzero(np.diff(rows.offsets)))
     rows = Ragged(rows.values, np.unique(rows.offsets))  # without those that are empty
-    expect_candidates(index, stage, rows, config.depth)
+    counts = np.add.reduceat(exact.opens(ids)[rows.values], rows.offsets[:-1], dtype=np.int64)  # of candidates
+    expect_candidates(index, stage, counts, len(rows.values), config.depth)
     vectors, queries = index.encode(questions), [query.id for query in questions.queries]
     rankings = exact.score(queries, vectors, rows, index.shards, ids, config.depth, stage.progress)
     write_run(stage.folder / "run.trec", rankings, "seed")
-    return {"queries": len(queries), "candidates": len(rows.values)}
+    return {"queries": len(queries), "candidates": int(counts.sum())}
 
 
 def expect(searcher: Searcher, stage: Stage, questions: int, depth: int) -> None:
@@ -223,12 +230,13 @@ def expect(searcher: Searcher, stage: Stage, questions: int, depth: int) -> None
     announce(stage, f"{questions:,} queries, {sizes}", holds, {stage.folder: LINE * questions * hits})
 
 
-def expect_candidates(index: FlatIndex, stage: Stage, rows: Ragged, depth: int | None) -> None:
+def expect_candidates(
+    index: FlatIndex, stage: Stage, counts: NDArray[np.int64], vectors: int, depth: int | None
+) -> None:
     """Tell what is to come."""
-    counts = np.diff(rows.offsets)
-    reads = f"{len(rows):,} queries, {len(rows.values):,} candidates among {index.size:,} vectors"
+    reads = f"{len(counts):,} queries, {counts.sum():,} candidates among {index.passages:,} passages"
     hits = int(np.minimum(counts, depth or counts.max()).sum())
-    announce(stage, reads, LIBRARIES + 32 * (index.size + len(rows.values)), {stage.folder: LINE * hits})
+    announce(stage, reads, LIBRARIES + 32 * (index.size + vectors), {stage.folder: LINE * hits})
 
 
 def answer(config: SearchConfig, progress: Progress) -> list[Hit]:

@@ -15,7 +15,7 @@ from seedcli.data.survey import Survey, survey_passages, survey_queries
 from seedcli.data.templates import render
 from seedcli.data.tokenised import Texts
 from seedcli.data.tokenizer import Tokenizer
-from seedcli.models.encoder import EncoderSettings
+from seedcli.models.encoder import EncoderSettings, segmentation
 from seedcli.stages.estimates import mean_tokens
 
 
@@ -52,8 +52,8 @@ class Source:
 
     def passages(self) -> Reading:
         survey = self.runtime.cached(lambda: survey_passages(self.collection, self.identity, self.progress))
-        template, length = self.settings.passage_template, self.settings.passage_length
-        return Reading("passages", self.collection.passages, survey, template, length)
+        length = segmentation(self.settings, self.tokenizer).longest
+        return Reading("passages", self.collection.passages, survey, self.settings.passage_template, length)
 
     def texts(self, reading: Reading) -> Texts:
         """Those of a reading from the cache, tokenised unless they are there."""

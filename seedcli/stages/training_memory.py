@@ -15,7 +15,7 @@ def memory_held(config: FinetuneConfig, towers: Towers, world: int) -> int:
     built, settings = towers.query.backbone.config, towers.settings
     hard = 1 if config.loss.loss in TRIPLES else config.negatives.hard
     queries = math.ceil(config.optimize.batch_size / world)
-    tokens = queries * (settings.query_length + (1 + hard) * settings.passage_length)
+    tokens = queries * (settings.query_length + (1 + hard) * settings.segments * settings.passage_length)
     if config.optimize.chunk:
         tokens = min(tokens, config.optimize.chunk * settings.passage_length)
     return training_memory(weights(towers), tokens, int(built.hidden_size), int(built.num_hidden_layers))
@@ -24,7 +24,8 @@ def memory_held(config: FinetuneConfig, towers: Towers, world: int) -> int:
 def smaller_chunk(config: FinetuneConfig, towers: Towers, here: Runtime) -> str:
     """What to do where memory doesn't suffice."""
     hard = 1 if config.loss.loss in TRIPLES else config.negatives.hard
-    now = config.optimize.chunk or math.ceil(config.optimize.batch_size / here.world) * (1 + hard)
+    texts = math.ceil(config.optimize.batch_size / here.world) * (1 + hard) * towers.settings.segments
+    now = config.optimize.chunk or texts
 
     def holds(chunk: int) -> int:
         smaller = dataclasses.replace(config, optimize=dataclasses.replace(config.optimize, chunk=chunk))

@@ -42,7 +42,9 @@ from seedcli.stages.texts import Source
 from seedcli.stages.training_memory import memory_held
 from seedcli.training.objectives import TAUGHT
 
-READ = ("query_template", "passage_template", "query_length", "passage_length")  # settings that decide the tokens
+READ = (  # settings that decide the tokens
+    "query_template", "passage_template", "query_length", "passage_length", "segments", "segment_overlap",
+)  # fmt: skip
 FILE = "file"  # as a source of negatives: those that the training file brings
 DEPTH = re.compile(r"(?:(\d+):)?(\d+)")
 

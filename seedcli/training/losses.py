@@ -1,6 +1,7 @@
 """Losses as functions of tensors, each a sum over its items: who calls them knows by what count to divide.
 
-Letters: T tokens, D hidden size, V vocabulary, Q queries, P passages, h hard negatives of a query.
+Letters: T tokens, D hidden size, V vocabulary, Q queries, h hard negatives of a query, P passages, m vectors of one at
+most.
 """
 
 from typing import Any
@@ -72,22 +73,52 @@ class _LinearCrossEntropy(torch.autograd.Function):
         )
 
 
-def in_batch_nll(queries: Tensor, passages: Tensor, positives: Tensor, excluded: Tensor, temperature: float) -> Tensor:
-    """Softmax over all passages; [Q, D], [P, D], [Q] -> scalar (Karpukhin et al. 2020, eq. 2, summed).
+def best(scores: Tensor, real: Tensor | None) -> Tensor:
+    """The score of each passage: that of its best vector, [..., m] -> [...] (MaxP); `real` tells which there are.
+
+    Its gradient is that vector's alone.
+    """
+    if real is None:
+        return scores.squeeze(-1)
+    return scores.masked_fill(~real, float("-inf")).max(-1).values
+
+
+def all_scores(queries: Tensor, passages: Tensor, real: Tensor | None) -> Tensor:
+    """Scores of all passages for each query, by inner products: [Q, D], [P, m, D], [P, m] -> [Q, P]."""
+    with torch.autocast(queries.device.type, enabled=False):  # in the hundreds, bfloat16 knows whole numbers alone
+        scores = queries @ passages.flatten(0, 1).T  # [Q, P m]
+    return best(scores.view(len(queries), *passages.shape[:2]), real)
+
+
+def turned_scores(passages: Tensor, queries: Tensor, real: Tensor | None) -> Tensor:
+    """The same by passages, [P, m, D], [Q, D], [P, m] -> [P, Q]."""
+    with torch.autocast(queries.device.type, enabled=False):
+        scores = passages.flatten(0, 1) @ queries.T  # [P m, Q]
+    scores = scores.view(*passages.shape[:2], len(queries)).transpose(1, 2)  # [P, Q, m]
+    return best(scores, None if real is None else real.unsqueeze(1))
+
+
+def own_scores(queries: Tensor, passages: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Scores of each query's own passages: the positives come first, then h negatives of each query.
+
+    [Q, D], [P, m, D], [P, m] -> [Q], [Q, h], where P is Q (1 + h).
+    """
+    count, most, width = len(queries), *passages.shape[1:]
+    positives, negatives = passages[:count], passages[count:].reshape(count, -1, width)  # [Q, m, D], [Q, h m, D]
+    with torch.autocast(queries.device.type, enabled=False):
+        right = (queries.unsqueeze(1) * positives).sum(-1)  # [Q, m]
+        wrong = torch.einsum("qd,qhd->qh", queries, negatives)  # [Q, h m]
+    scores = best(torch.cat([right, wrong.view(-1, most)]), real)
+    return scores[:count], scores[count:].view(count, -1)
+
+
+def in_batch_nll(scores: Tensor, positives: Tensor, excluded: Tensor) -> Tensor:
+    """Softmax over all passages; [Q, P], [Q] -> scalar (Karpukhin et al. 2020, eq. 2, summed).
 
     `excluded` [Q, P] leaves passages out that are no negatives of a query, such as its positive drawn a second time.
     With queries and passages in each other's place it tells each passage from all queries (the symmetric loss).
     """
-    with torch.autocast(queries.device.type, enabled=False):  # in the hundreds, bfloat16 knows whole numbers alone
-        scores = queries @ passages.T / temperature  # [Q, P]
     return F.cross_entropy(scores.masked_fill(excluded, float("-inf")), positives, reduction="sum")
-
-
-def own_scores(queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Inner products of each query with passages of its own: [Q, D], [Q, D], [Q, h, D] -> [Q], [Q, h]."""
-    with torch.autocast(queries.device.type, enabled=False):
-        right = (queries * positives).sum(-1) / temperature
-        return right, torch.einsum("qd,qhd->qh", queries, negatives) / temperature
 
 
 # The losses below take scores of the right passages [Q] and of wrong ones [Q, h]; where `known` [Q, h] is false, a

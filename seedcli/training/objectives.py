@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seedcli.base.runtime import gather_rows
-from seedcli.data.batches import Groups, PretrainingBatch
+from seedcli.data.batches import Groups, PretrainingBatch, Sequences
 from seedcli.models.dropout import quicken
-from seedcli.models.encoder import Encoder
 from seedcli.models.seed import SeedModel
 from seedcli.models.towers import Towers
 from seedcli.training.divergence import GUESS
 from seedcli.training.losses import (
+    all_scores,
     in_batch_nll,
     kl_distillation,
     linear_cross_entropy,
@@ -26,6 +26,7 @@ from seedcli.training.losses import (
     own_scores,
     pairwise_nll,
     triplet,
+    turned_scores,
 )
 
 
@@ -64,7 +65,7 @@ def decoder_loss(model: SeedModel, batch: PretrainingBatch, h0: Tensor) -> Tenso
 
 
 class ContrastiveBatch(NamedTuple):
-    """Queries [Q] and passages [P]: first the queries' positives in their order, then h hard negatives of each."""
+    """Queries [Q] and passages [P, m]: first the queries' positives in their order, then h hard negatives of each."""
 
     queries: Groups
     passages: Groups
@@ -106,8 +107,9 @@ class Loss:
 class ContrastiveObjective(nn.Module):
     """A retriever's loss over a global batch, whose passages are gathered from all processes with their gradients.
 
-    With `recompute`, of each group of texts no more than its vectors is held: the rest is computed once more for the
-    gradient (Gao et al. 2021 have the same memory by caching gradients).
+    A passage of several vectors scores as the best of them does. With `recompute`, of each group of texts no more than
+    its vectors is held: the rest is computed once more for the gradient (Gao et al. 2021 have the same memory by
+    caching gradients).
     """
 
     figures = ("negatives", "accuracy")  # means over queries: passages each is told from; how many rank theirs first
@@ -122,53 +124,58 @@ class ContrastiveObjective(nn.Module):
     def forward(self, batch: ContrastiveBatch) -> Tensor:
         """Sums over the local queries [3]: the loss, effective negatives, queries whose positive scores best."""
         queries = self.encode(self.towers.query, batch.queries)
-        passages = self.encode(self.towers.passage, batch.passages)
+        passages = self.encode(self.towers.passage.passages, batch.passages)
         compare = self.told_from_all if self.loss.name == "in-batch" else self.told_from_own
         return compare(queries, passages, batch)
 
-    def encode(self, encoder: Encoder, texts: Groups) -> Tensor:
-        """[B, D] in the order of the texts."""
+    def encode(self, encode: Callable[[Sequences], Tensor], texts: Groups) -> Tensor:
+        """Vectors in the order of the texts, of queries [Q, D], of passages [P, m, D]."""
         parts = [
-            checkpoint(encoder, part, use_reentrant=False) if self.recompute else encoder(part) for part in texts.parts
+            checkpoint(encode, part, use_reentrant=False) if self.recompute else encode(part) for part in texts.parts
         ]
-        return torch.cat(parts)[texts.places]
+        return torch.cat([part.flatten(0, -2) for part in parts])[texts.places]
 
     def told_from_all(self, queries: Tensor, passages: Tensor, batch: ContrastiveBatch) -> Tensor:
-        everyone, begin = gather_rows(passages)  # [P of all ranks, D]
+        everyone, begin = gather_rows(passages)  # [P of all ranks, m, D]
+        mine = batch.passages.real
+        real = None if mine is None else gather_rows(mine.byte())[0].bool()
         texts, _ = gather_rows(batch.texts)
         own = torch.arange(len(queries), device=queries.device)
         excluded = torch.zeros(len(queries), len(texts), dtype=torch.bool, device=queries.device)  # [Q, P]
         for numbers in batch.right.T:  # one at a time: [Q, r, P] may be large
             excluded |= texts == numbers.unsqueeze(1)  # right, so no negative
         excluded[own, own + begin] = False
-        total = self.over_widths(
-            lambda cut: in_batch_nll(cut(queries), cut(everyone), own + begin, excluded, self.loss.temperature)
-        )
+
+        def lost(cut: Cut) -> Tensor:
+            scores = all_scores(cut(queries), cut(everyone), real)
+            return in_batch_nll(scores / self.loss.temperature, own + begin, excluded)
+
+        total = self.over_widths(lost)
         if self.loss.symmetric:
             asking, first = gather_rows(queries)
             others = gather_rows(excluded.byte())[0][:, own + begin].T.bool()  # [Q, Q of all ranks]
-            turned = self.over_widths(
-                lambda cut: in_batch_nll(
-                    cut(passages[: len(own)]), cut(asking), own + first, others, self.loss.temperature
-                )
-            )
-            total = (total + turned) / 2
-        with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
-            scores = (queries @ everyone.T).masked_fill(excluded, float("-inf"))
+            positives, theirs = passages[: len(own)], None if mine is None else mine[: len(own)]
+
+            def turned(cut: Cut) -> Tensor:
+                scores = turned_scores(cut(positives), cut(asking), theirs)
+                return in_batch_nll(scores / self.loss.temperature, own + first, others)
+
+            total = (total + self.over_widths(turned)) / 2
+        with torch.no_grad():
+            scores = all_scores(queries, everyone, real).masked_fill(excluded, float("-inf"))
             best = (scores.argmax(1) == own + begin).sum()
         return torch.stack([total, (~excluded).sum() - len(own), best])
 
     def told_from_own(self, queries: Tensor, passages: Tensor, batch: ContrastiveBatch) -> Tensor:
-        count, width = queries.shape
-        positives, negatives = passages[:count], passages[count:].view(count, -1, width)  # [Q, D], [Q, h, D]
+        real, temperature = batch.passages.real, self.loss.temperature
         taught = None if batch.taught is None else (batch.taught[:, 0], batch.taught[:, 1:])
 
         def lost(cut: Cut) -> Tensor:
-            scores = own_scores(cut(queries), cut(positives), cut(negatives), self.loss.temperature)
-            return self.of_scores(*scores, batch.usable, taught)
+            right, wrong = own_scores(cut(queries), cut(passages), real)
+            return self.of_scores(right / temperature, wrong / temperature, batch.usable, taught)
 
         with torch.no_grad():
-            right, wrong = own_scores(queries, positives, negatives, 1.0)
+            right, wrong = own_scores(queries, passages, real)
             above = right > wrong.masked_fill(~batch.usable, float("-inf")).amax(1)
             best = (above & batch.usable.any(1)).sum()
         return torch.stack([self.over_widths(lost), batch.usable.sum(), best])

@@ -106,7 +106,7 @@ class Drawn(list[tuple[str, str, tuple[str, ...]]]):
         def rows(texts: Groups, source: Texts) -> list[int]:
             known = {tuple(ids.tolist()): row for row, ids in reversed(list(enumerate(source.tokens)))}
             there = [tuple(ids[real].tolist()) for part in texts.parts for ids, real in zip(*part, strict=True)]
-            return [known[there[place]] for place in texts.places.tolist()]
+            return [known[there[place]] for place in texts.places.flatten().tolist()]
 
         asked = [QUERIES[row].id for row in rows(batch.queries, data.queries)]
         found = names(rows(batch.passages, data.passages))

@@ -1,7 +1,7 @@
 """Exact search against a plain double loop, and the same to the bit however the work is cut."""
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +176,74 @@ def test_names_are_found_in_every_row_that_has_them() -> None:
 def test_no_queries_find_nothing(tmp_path: Path) -> None:
     ids, vectors, queries = ordinary()
     assert found(folder_of(tmp_path, ids, vectors, 60), queries[:0], 10) == []
+
+
+def several() -> tuple[list[str], Floats, Floats]:
+    """Documents of one to nine vectors, many of them twice or tied; some documents are equal throughout."""
+    rng = np.random.default_rng(6)
+    ids, vectors = list[str](), list[Floats]()
+    for number in range(60):
+        count = 9 if number % 7 == 0 else 1 + number % 3
+        ids += [f"{'日é zZ'[number % 5]}{number}"] * count
+        vectors.append(rng.integers(-2, 3, (count, 6)).astype(np.float32))
+        if number % 4 == 3:
+            vectors[-1][:] = vectors[-2][0]
+        if number % 10 == 9:
+            vectors[-1] = vectors[-1][rng.integers(0, count, count)]
+    queries = rng.integers(-2, 3, (9, 6)).astype(np.float32)
+    queries[4] = 0
+    return ids, np.concatenate(vectors), queries
+
+
+def best_of_each(ids: list[str], vectors: Floats, queries: Floats) -> list[list[tuple[str, float]]]:
+    """Every document's best score, sorted."""
+    rankings = []
+    for ranking in brute_force(ids, vectors, queries, len(ids)):
+        seen: dict[str, float] = {}
+        for id_, score in ranking:
+            seen.setdefault(id_, score)
+        rankings.append(list(seen.items()))
+    return rankings
+
+
+@pytest.mark.parametrize("spare", [0, 32])
+def test_search_finds_distinct_documents_by_their_best_vectors(
+    tmp_path: Path, spare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every depth, however shards part the documents and blocks part the vectors."""
+    ids, vectors, queries = several()
+    expected = best_of_each(ids, vectors, queries)
+    assert {len(ranking) for ranking in expected} == {60}
+    bounds = [0, *(row for row in range(1, len(ids)) if ids[row] != ids[row - 1]), len(ids)]
+    monkeypatch.setattr(exact, "SPARE", spare)
+    for step in (1, 9, 60):
+        folder, ends = tmp_path / str(step), [*bounds[:-1:step], len(ids)]
+        for number, (begin, end) in enumerate(pairwise(ends)):
+            write_shard(shard_path(folder, number), ids[begin:end], vectors[begin:end])
+        monkeypatch.setattr(exact, "BLOCK", {1: 1 << 16, 9: 5, 60: 64}[step])
+        for depth in range(1, 62):
+            assert pairs(found(folder, queries, depth)) == [ranking[:depth] for ranking in expected]
+
+
+def test_a_document_whose_vectors_take_all_first_places_counts_once(tmp_path: Path) -> None:
+    """The first pass holds none but its own: the search widens until k others are found."""
+    ids = ["many"] * 400 + [f"d{row}" for row in range(50)]
+    vectors = np.array([[2.0]] * 400 + [[row / 50] for row in range(50)], np.float32)
+    (ranking,) = found(folder_of(tmp_path, ids, vectors, 1_000), np.ones((1, 1), np.float32), 4)
+    assert ranking.documents == ["many", "d49", "d48", "d47"]
+    np.testing.assert_allclose(ranking.scores, [2, 0.98, 0.96, 0.94])
+
+
+def test_candidates_score_by_their_best_vectors(tmp_path: Path) -> None:
+    ids, vectors, queries = several()
+    folder = folder_of(tmp_path, ids, vectors, 1_000)
+    names = sorted(set(ids))
+    rng = np.random.default_rng(7)
+    own = [rng.choice(names, size, replace=False).tolist() for size in (1, 2, 5, 30, 60, 3, 8, 20, 4)]
+    rows = [[row for name in some for row, id_ in enumerate(ids) if id_ == name] for some in own]
+    expected = [
+        [hit for hit in ranking if hit[0] in some]
+        for ranking, some in zip(best_of_each(ids, vectors, queries), own, strict=True)
+    ]
+    assert pairs(scored(folder, queries, rows)) == expected
+    assert pairs(scored(folder, queries, rows, 3)) == [ranking[:3] for ranking in expected]

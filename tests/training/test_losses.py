@@ -11,10 +11,11 @@ from torch import Tensor
 from transformers import AutoModel, BertConfig
 
 from seedcli.data.batches import Groups, Sequences, grouped
+from seedcli.data.segments import WHOLE, grouped_passages
 from seedcli.models.encoder import Encoder, EncoderSettings
 from seedcli.models.towers import Towers
 from seedcli.training import losses
-from seedcli.training.losses import in_batch_nll, linear_cross_entropy
+from seedcli.training.losses import all_scores, in_batch_nll, linear_cross_entropy, own_scores, turned_scores
 from seedcli.training.objectives import ContrastiveBatch, ContrastiveObjective, Loss
 
 NONE = torch.zeros(1, dtype=torch.bool)
@@ -93,33 +94,43 @@ def test_the_chunked_cross_entropy_never_holds_all_logits(monkeypatch: pytest.Mo
 def test_the_in_batch_loss_by_pencil() -> None:
     queries = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     passages = torch.tensor([[3.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
-    # scores: query 0: 3 0 1, positive 0; query 1: 2 2 2, positive 1
+    scores = all_scores(queries, passages.unsqueeze(1), None)
+    assert scores.tolist() == [[3, 0, 1], [2, 2, 2]]
+    assert turned_scores(passages.unsqueeze(1), queries, None).tolist() == [[3, 2], [0, 2], [1, 2]]
     first = math.log(math.exp(3) + math.exp(0) + math.exp(1)) - 3
-    loss = in_batch_nll(queries, passages, torch.tensor([0, 1]), NONE.expand(2, 3), 1.0)
+    loss = in_batch_nll(scores, torch.tensor([0, 1]), NONE.expand(2, 3))
     assert loss.item() == pytest.approx(first + math.log(3), rel=1e-6)
     halved = math.log(math.exp(6) + math.exp(0) + math.exp(2)) - 6
-    loss = in_batch_nll(queries, passages, torch.tensor([0, 1]), NONE.expand(2, 3), 0.5)
+    loss = in_batch_nll(scores / 0.5, torch.tensor([0, 1]), NONE.expand(2, 3))
     assert loss.item() == pytest.approx(halved + math.log(3), rel=1e-6)
     excluded = torch.tensor([[False, False, True], [True, False, False]])
-    loss = in_batch_nll(queries, passages, torch.tensor([0, 1]), excluded, 1.0)
+    loss = in_batch_nll(scores, torch.tensor([0, 1]), excluded)
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-3)) + math.log(2), rel=1e-6)
 
 
 def test_an_excluded_passage_gets_no_gradient() -> None:
-    queries, passages = torch.randn(1, 4), torch.randn(3, 4, requires_grad=True)
-    in_batch_nll(queries, passages, torch.tensor([0]), torch.tensor([[False, True, False]]), 1.0).backward()
-    assert passages.grad.abs().sum(1).ne(0).tolist() == [True, False, True]
+    queries, passages = torch.randn(1, 4), torch.randn(3, 1, 4, requires_grad=True)
+    scores = all_scores(queries, passages, None)
+    in_batch_nll(scores, torch.tensor([0]), torch.tensor([[False, True, False]])).backward()
+    assert passages.grad.abs().sum((1, 2)).ne(0).tolist() == [True, False, True]
 
 
 def test_scores_keep_their_precision_under_autocast() -> None:
     """Raw [CLS] vectors of BERT score in the hundreds, where bfloat16 knows whole numbers alone."""
     torch.manual_seed(0)
-    queries, passages = (torch.randn(4, 64) + 2 for _ in range(2))
-    excluded, positives = NONE.expand(4, 4), torch.arange(4)
-    plain = in_batch_nll(queries, passages, positives, excluded, 1.0)
+    queries, passages = torch.randn(4, 64) + 2, torch.randn(8, 3, 64) + 2
+    real = torch.ones(8, 3, dtype=torch.bool)
+
+    def scored() -> list[Tensor]:
+        return [
+            all_scores(queries, passages, real),
+            turned_scores(passages, queries, real),
+            *own_scores(queries, passages, real),
+        ]
+
+    plain = scored()
     with torch.autocast("cpu", torch.bfloat16):
-        cast = in_batch_nll(queries, passages, positives, excluded, 1.0)
-    torch.testing.assert_close(cast, plain, rtol=1e-6, atol=0)
+        torch.testing.assert_close(scored(), plain, rtol=1e-6, atol=0)
 
 
 def encoder() -> Encoder:
@@ -131,7 +142,7 @@ def encoder() -> Encoder:
 def test_the_contrastive_objective_leaves_out_what_is_right_for_a_query() -> None:
     rng = np.random.default_rng(0)
     queries = grouped([rng.integers(5, 60, size) for size in (3, 5, 4)], 0, 10)
-    passages = grouped([rng.integers(5, 60, size) for size in (9, 7, 8, 6, 6, 9)], 0, 20)
+    passages = grouped_passages([rng.integers(5, 60, size) for size in (9, 7, 8, 6, 6, 9)], WHOLE, 1, 0, 20)
     texts = torch.tensor([10, 11, 12, 10, 13, 14])  # passage 3 is a twin of the first query's positive
     known = torch.tensor([[10, 14], [11, -1], [12, 11]])  # 14 and 11 are right for the first and the last query too
     nothing = torch.empty(3, 0, dtype=torch.bool)
@@ -152,4 +163,5 @@ def test_the_contrastive_objective_leaves_out_what_is_right_for_a_query() -> Non
 def vectors(tower: Encoder, texts: Groups) -> Tensor:
     """Of each text alone."""
     rows = [row[real] for part in texts.parts for row, real in zip(*part, strict=True)]
-    return torch.cat([tower(Sequences(rows[place][None], torch.ones(1, len(rows[place])))) for place in texts.places])
+    ordered = [rows[place] for place in texts.places.flatten()]
+    return torch.cat([tower(Sequences(row[None], torch.ones(1, len(row)))) for row in ordered])

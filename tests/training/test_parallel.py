@@ -22,6 +22,7 @@ from seedcli.data.ids import Ids
 from seedcli.data.masking import Masking
 from seedcli.data.pairs import pairs_of
 from seedcli.data.ragged import Ragged
+from seedcli.data.segments import WHOLE, Segmentation
 from seedcli.data.tokenised import Texts
 from seedcli.models.decoder import WeakDecoder
 from seedcli.models.encoder import Encoder, EncoderSettings
@@ -37,6 +38,7 @@ CONFIG = BertConfig(
     vocab_size=90, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
     max_position_embeddings=24, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
 )  # fmt: skip
+MAXP = Segmentation(segments=5, length=5, overlap=1)
 WORDS = "model.encoder.bert.embeddings.word_embeddings.weight"
 Processes = tuple[Path, list[dict[str, dict[str, Tensor]]]]  # their folder, and what each found by case
 
@@ -56,10 +58,12 @@ def pretraining(micro: int) -> Case:
     return Case(PretrainingObjective(model), PretrainingBatches(blocks, masking, 0, size=8, micro=micro, seed=1))
 
 
-def contrastive(size: int, untied: bool = False, chunk: int | None = None, **loss: Any) -> Case:
+def contrastive(
+    size: int, untied: bool = False, chunk: int | None = None, cut: Segmentation = WHOLE, **loss: Any
+) -> Case:
     """`size` of twelve queries a step with two hard negatives each; some texts are right for several queries."""
     torch.manual_seed(0)
-    settings = EncoderSettings(pooling="mean")
+    settings = EncoderSettings(pooling="cls" if cut.vectors > 1 else "mean", token_vectors=cut.vectors)
     encoders = [Encoder(AutoModel.from_config(CONFIG), settings, new_head(32, 0.2)) for _ in range(1 + untied)]
     rng = np.random.default_rng(0)
     rows = [rng.integers(5, 90, rng.integers(3, 20)) for _ in range(52)]
@@ -75,7 +79,7 @@ def contrastive(size: int, untied: bool = False, chunk: int | None = None, **los
     data = TrainingSet(queries, passages, np.arange(12), *pools, right, scores)
     chosen = Loss(**{"temperature": 5.0} | loss)
     objective = ContrastiveObjective(Towers(*encoders), chosen, recompute=chunk is not None)
-    return Case(objective, ContrastiveBatches(data, 0, size, 2, 1, chosen.name, Grouping(60, chunk)))
+    return Case(objective, ContrastiveBatches(data, 0, size, 2, 1, chosen.name, Grouping(60, chunk, cut)))
 
 
 CASES = {
@@ -93,6 +97,10 @@ CASES = {
     "pairwise, in chunks": lambda: contrastive(7, name="pairwise", chunk=2),
     "margin-mse": lambda: contrastive(7, name="margin-mse"),
     "kl": lambda: contrastive(7, name="kl"),
+    "MaxP": lambda: contrastive(3, cut=MAXP),
+    "MaxP, symmetric, several widths": lambda: contrastive(3, cut=MAXP, symmetric=True, dimensions=(8, 32)),
+    "MaxP, pairwise, two towers, in chunks": lambda: contrastive(3, untied=True, chunk=3, cut=MAXP, name="pairwise"),
+    "several vectors, in chunks": lambda: contrastive(3, chunk=2, cut=MAXP._replace(vectors=4)),
 }
 
 
@@ -184,6 +192,9 @@ def test_the_processes_had_unequal_shares() -> None:
     assert (shares[0] != shares[1]).all()
     sizes = [next(contrastive(7).batches(1, rank, 2)).counts.tolist() for rank in range(2)]
     assert sizes == [[4] * 3, [3] * 3]
+    several = [next(contrastive(3, cut=MAXP).batches(1, rank, 2)).passages.real for rank in range(2)]
+    assert [part.sum(1).max().item() for part in several if part is not None] == [5, 4]
+    assert [part.shape for part in several if part is not None] == [(6, 5), (3, 5)]
     whole = gradient(pretraining(8), Runtime())
     halves = [
         gradient(Case(pretraining(4).objective, lambda *_, r=rank: pretraining(4).batches(1, r, 2)), Runtime())

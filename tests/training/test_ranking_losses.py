@@ -9,15 +9,18 @@ from torch import Tensor
 from transformers import AutoModel, BertConfig
 
 from seedcli.data.batches import grouped
+from seedcli.data.segments import WHOLE, grouped_passages
 from seedcli.models.encoder import Encoder, EncoderSettings
 from seedcli.models.towers import Towers
 from seedcli.training.losses import (
+    all_scores,
     in_batch_nll,
     kl_distillation,
     margin_mse,
     own_scores,
     pairwise_nll,
     triplet,
+    turned_scores,
 )
 from seedcli.training.objectives import ContrastiveBatch, ContrastiveObjective, Loss, LossName, narrowed
 
@@ -26,12 +29,12 @@ ALL = torch.ones(2, 2, dtype=torch.bool)
 SOME = torch.tensor([[True, False], [True, False]])
 
 
-def test_scores_of_own_passages_are_inner_products_over_the_temperature() -> None:
+def test_scores_of_own_passages_are_inner_products() -> None:
     queries, positives = torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([[3.0, 1.0], [4.0, 4.0]])
     negatives = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [[2.0, 2.0], [0.0, 0.0], [0.0, -6.0]]])
-    right, wrong = own_scores(queries, positives, negatives, 0.5)
-    assert right.tolist() == [10, -8]
-    assert wrong.tolist() == [[2, 4, 6], [-4, 0, 12]]
+    right, wrong = own_scores(queries, torch.cat([positives, negatives.flatten(0, 1)]).unsqueeze(1), None)
+    assert right.tolist() == [5, -4]
+    assert wrong.tolist() == [[1, 2, 3], [-2, 0, 6]]
 
 
 def test_the_triplet_loss() -> None:
@@ -127,23 +130,23 @@ def batch(hard: int = 2, taught: bool = True) -> ContrastiveBatch:
     usable = torch.ones(3, hard, dtype=torch.bool)
     usable[2, 0] = False
     return ContrastiveBatch(
-        grouped(rows[:3], 0, 10), grouped(rows[3 : 6 + 3 * hard], 0, 30), torch.arange(3 + 3 * hard),
+        grouped(rows[:3], 0, 10), grouped_passages(rows[3 : 6 + 3 * hard], WHOLE, 1, 0, 30), torch.arange(3 + 3 * hard),
         torch.tensor([[0, -1], [1, -1], [2, 7]]), usable,
         torch.randn(3, 1 + hard, generator=generator) if taught else None, torch.tensor([5.0, 3.0, 3.0]),
     )  # fmt: skip
 
 
-def vectors(towers: Towers, given: ContrastiveBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Of queries, positives and negatives [Q, D], [Q, D], [Q, h, D]."""
-    found = [ContrastiveObjective(towers, Loss()).encode(towers.query, texts) for texts in given[:2]]
-    return found[0], found[1][:3], found[1][3:].view(3, -1, 32)
+def vectors(towers: Towers, given: ContrastiveBatch) -> tuple[Tensor, Tensor]:
+    """Of queries and passages [Q, D], [P, 1, D]."""
+    objective = ContrastiveObjective(towers, Loss())
+    return objective.encode(towers.query, given.queries), objective.encode(towers.passage.passages, given.passages)
 
 
 @pytest.mark.parametrize("name", ["triplet", "pairwise", "margin-mse", "kl"])
 def test_losses_of_own_passages_see_those_alone(name: LossName) -> None:
     towers, given = tower(), batch()
     loss, negatives, best = ContrastiveObjective(towers, Loss(name, temperature=2.0))(given).tolist()
-    right, wrong = own_scores(*vectors(towers, given), 2.0)
+    right, wrong = (scores / 2 for scores in own_scores(*vectors(towers, given), None))
     assert given.taught is not None
     taught = given.taught[:, 0], given.taught[:, 1:]
     expected = {
@@ -162,12 +165,12 @@ def test_losses_of_own_passages_see_those_alone(name: LossName) -> None:
 
 def test_the_symmetric_loss_tells_passages_from_queries_too() -> None:
     towers, given = tower(), batch()
-    queries, positives, negatives = vectors(towers, given)
-    passages = torch.cat([positives, negatives.flatten(0, 1)])
+    queries, passages = vectors(towers, given)
     excluded = torch.zeros(3, 9, dtype=torch.bool)
     excluded[2, 7] = True
-    forth = in_batch_nll(queries, passages, torch.arange(3), excluded, 3.0)
-    back = in_batch_nll(positives, queries, torch.arange(3), torch.zeros(3, 3, dtype=torch.bool), 3.0)
+    forth = in_batch_nll(all_scores(queries, passages, None) / 3, torch.arange(3), excluded)
+    turned = turned_scores(passages[:3], queries, None) / 3
+    back = in_batch_nll(turned, torch.arange(3), torch.zeros(3, 3, dtype=torch.bool))
     loss = ContrastiveObjective(towers, Loss(temperature=3.0, symmetric=True))(given)[0]
     assert loss.item() == pytest.approx((forth + back).item() / 2, rel=1e-4)
 
@@ -180,10 +183,10 @@ def test_widths_are_trained_alike(similarity: str) -> None:
     alone = []
     for width in (8, 32):
         parts = [narrowed(part, width, similarity == "cosine") for part in vectors(towers, given)]
-        assert parts[2].shape == (3, 2, width)
+        assert parts[1].shape == (9, 1, width)
         if similarity == "cosine":
-            torch.testing.assert_close(parts[2].norm(dim=-1), torch.ones(3, 2))
-        alone.append(pairwise_nll(*own_scores(*parts, 1.0), given.usable).item())
+            torch.testing.assert_close(parts[1].norm(dim=-1), torch.ones(9, 1))
+        alone.append(pairwise_nll(*own_scores(*parts, None), given.usable).item())
     assert ContrastiveObjective(towers, loss)(given)[0].item() == pytest.approx(sum(alone) / 2, rel=1e-4)
     assert alone[0] != pytest.approx(alone[1], rel=1e-3)
 
