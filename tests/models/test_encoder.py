@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, BertModel,
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.runtime import Runtime
 from seedcli.data.batches import padded
+from seedcli.data.segments import Segmentation
 from seedcli.data.tokenizer import Tokenizer
 from seedcli.models.encoder import (
     Encoder,
@@ -29,6 +30,7 @@ from seedcli.models.encoder import (
     open_masked_lm,
     read_settings,
     save_model,
+    segmentation,
 )
 from seedcli.retrieval.encoding import TextEncoder
 
@@ -104,13 +106,31 @@ def test_lengths_beyond_the_model_are_refused_by_flag(wordpiece: Tokenizer) -> N
 
 
 @pytest.mark.parametrize(
-    "setting", [{"query_template": "{body}"}, {"passage_length": 0}, {"query_length": 65}, {"passage_template": "x"}]
+    "setting",
+    [
+        {"query_template": "{body}"},
+        {"passage_length": 0},
+        {"query_length": 65},
+        {"passage_template": "x"},
+        {"segments": 0},
+        {"segment_overlap": 2},
+        {"token_vectors": 2, "pooling": "mean"},
+        {"token_vectors": 21},
+    ],
 )
 def test_a_model_json_that_does_not_fit_its_model_is_refused(folder: Path, setting: dict[str, Any]) -> None:
     stored = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(stored | setting))
     with pytest.raises(DataError, match=r"model\.json: not a model\.json that fits this model"):
         open_encoder(folder)
+
+
+def test_segments_are_cut_between_what_the_tokenizer_adds(wordpiece: Tokenizer) -> None:
+    settings = EncoderSettings(passage_length=10, segments=3, segment_overlap=7, token_vectors=2)
+    assert segmentation(settings, wordpiece) == Segmentation(3, 10, 7, before=1, after=1, vectors=2)
+    assert segmentation(EncoderSettings(passage_length=10), wordpiece).longest == 10
+    with pytest.raises(ConfigError, match=r"segment_overlap 8: --passage-length 10 leaves room for 8 .* at most 7"):
+        segmentation(replace(settings, segment_overlap=8), wordpiece)
 
 
 def test_prompts_go_both_ways_between_sentence_transformers_and_templates(

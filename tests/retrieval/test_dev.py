@@ -14,6 +14,7 @@ from seedcli.base.progress import Silent
 from seedcli.base.runtime import Runtime
 from seedcli.data.batches import Sequences
 from seedcli.data.ragged import Ragged
+from seedcli.data.segments import WHOLE, Segmentation, segments_of
 from seedcli.models.encoder import Encoder, EncoderSettings
 from seedcli.models.heads import new_head
 from seedcli.models.towers import Towers
@@ -25,13 +26,17 @@ RIGHT = [[0], [5, 17, 3], [9], [40, 41], [2], [33], [9, 1]]
 PLACES = [[0], [1, 17, 120], [9], [3, 4], [99], [10], [100, 140]]  # of the right passages in the order of their scores
 
 
-def towers() -> Towers:
+SEVERAL = Segmentation(segments=4, length=5, overlap=1, vectors=2)
+
+
+def towers(vectors: int = 1) -> Towers:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=60, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
         initializer_range=0.3,
     )  # fmt: skip
-    return Towers(*(Encoder(AutoModel.from_config(config), EncoderSettings()) for _ in range(2))).train()
+    settings = EncoderSettings(token_vectors=vectors)
+    return Towers(*(Encoder(AutoModel.from_config(config), settings) for _ in range(2))).train()
 
 
 def texts() -> DevSet:
@@ -43,20 +48,24 @@ def texts() -> DevSet:
     return DevSet(rows[: len(RIGHT)], Ragged.of(both, np.int64), np.arange(0, 300, 2), RIGHT)
 
 
+@pytest.mark.parametrize("cut", [WHOLE, SEVERAL._replace(vectors=1), SEVERAL])
 @pytest.mark.parametrize("held", [1, 7 * 3 * 40, 1 << 25])
-def test_measures_are_those_of_a_slow_count(held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measures_are_those_of_a_slow_count(
+    held: int, cut: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dev, "SCORES", held)
-    model, given = towers().eval(), texts()
+    model, given = towers(cut.vectors).eval(), texts()._replace(cut=cut)
+    passages = [segments_of(row, cut) for row in given.passages(range(150))]
+    assert {len(parts) for parts in passages} == ({1} if cut == WHOLE else {1, 2, 3, 4})
     with torch.no_grad():
-        asked, found = (
-            torch.cat([tower(one(row)) for row in rows]).numpy()
-            for tower, rows in ((model.query, given.queries), (model.passage, given.passages(range(150))))
-        )
-    order = [np.argsort(-(found @ query)) for query in asked]
+        asked = torch.cat([model.query(one(row)) for row in given.queries]).numpy()
+        found = [torch.cat([model.passage.passages(one(part))[0] for part in parts]).numpy() for parts in passages]
+    every = [np.array([(vectors @ query).max() for vectors in found]) for query in asked]  # [Q, 150]
+    order = [np.argsort(-scores) for scores in every]
     right = [sorted(row[list(places)].tolist()) for row, places in zip(order, PLACES, strict=True)]
     mrr, recall = [], []
-    for query, rows in zip(asked, right, strict=True):
-        scores = (found @ query).round(4)  # twins score alike
+    for unrounded, rows in zip(every, right, strict=True):
+        scores = unrounded.round(4)  # twins score alike
         others = [score for row, score in enumerate(scores) if row not in rows]
         first = 1 + sum(score >= max(scores[rows]) for score in others)
         mrr.append(1 / first if first <= 10 else 0)

@@ -327,3 +327,22 @@ def test_python_gets_what_the_command_leaves(report, models, corpus, tmp_path, c
     assert made.models == json.loads((report / "inspect.json").read_text())["models"]
     print(made)
     assert capsys.readouterr().out == (report / "inspect.md").read_text() + "\n"
+
+
+def test_of_several_vectors_the_first_is_looked_at(models, choice, tmp_path):
+    class Heard(Silent):
+        lines: list[str] = []  # noqa: RUF012
+
+        def say(self, line: str) -> None:
+            self.lines.append(line)
+
+    folder = Path(shutil.copytree(models / "weak", tmp_path / "several"))
+    stored = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(stored | {"segments": 4, "token_vectors": 3}))
+    found = [
+        looks.look_at(subject("model", path), choice, None, 1_000, Runtime(), Heard())
+        for path in (models / "weak", folder)
+    ]
+    assert found[0] == found[1]
+    told = "model: gives a passage several vectors; of each text, read whole, the first is looked at"
+    assert Heard.lines == [told]
