@@ -136,6 +136,10 @@ def finetune(
     negatives: StrPath = "bm25",
     negative_depth: str = "100",
     hard: int = 1,
+    refresh: int = 5000,
+    ance: Literal["in-turn", "async"] = "in-turn",
+    role: Literal["both", "trainer", "refresher"] = "both",
+    ance_compat: bool = False,
     loss: Literal["in-batch", "triplet", "pairwise", "margin-mse", "kl"] = "in-batch",
     temperature: float = 1.0,
     steps: int | None = None,
@@ -175,11 +179,17 @@ def finetune(
     - head: What stands after pooling: a linear layer and a layer norm, as in the MS MARCO runs, or nothing.
     - query_length: Tokens of a query; longer ones are cut.
     - passage_length: Tokens of a passage; longer ones are cut.
-    - negatives: Where hard negatives come from: bm25 (searched here), a run (a file, or a folder of seed search),
-      file (those that the examples of data bring), or a file of triples of ids, which are the examples then.
+    - negatives: Where hard negatives come from: bm25 (searched here), ance (what the model in training ranks
+      first), a run (a file, or a folder of seed search), file (those that the examples of data bring), or a file of
+      triples of ids, which are the examples then.
     - negative_depth: Which passages of a ranking are candidates: the first 100, or 10:200 for the 11th to the
       200th.
     - hard: Hard negatives a query; the other queries' passages come on top. With a loss of triples, a triple each.
+    - refresh: ance: steps from one search for negatives to the next; async: at most so many between checkpoints.
+    - ance: Whether training waits while negatives are searched for (the same result each time), or goes on (as
+      published): a second process searches with the newest weights.
+    - role: async: do both, or one alone; then start the other with the same options, in the same out.
+    - ance_compat: ance, as released: one positive of a query is known, the others and equal texts may be negatives.
     - loss: in-batch: the positive among all passages of the batch (DPR). triplet, pairwise: above one negative by a
       margin, or in likelihood. margin-mse, kl: as a teacher scored them, in the examples' file.
     - temperature: What scores are divided by; about 0.05 for cosine.
@@ -217,6 +227,10 @@ def finetune(
     - tower.query_template (None): How a query is written, such as 'query: {text}'.
     - tower.passage_template (None): How a passage is written, such as '{title} [SEP] {text}', or a name: beir,
       msmarco-document, nq, mind.
+    - negatives.take ('random'): Which candidates become negatives: drawn ones, or the first of the ranking.
+    - negatives.refresh_share (1.0): ance: the share of the queries that one search covers, and the next steps train
+      on.
+    - negatives.staleness (None): async: training waits while its negatives are older than so many steps.
     - negatives.drop_answers (False): Leave out candidates that hold an answer of the query (NQ).
     - negatives.absolute_margin (None): Leave out candidates that score above the positive's score less this.
     - negatives.relative_margin (None): Leave out candidates that score above the positive's score less this share

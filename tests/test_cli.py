@@ -139,7 +139,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "no such negatives": (
         "finetune --model encoder --data animals --negatives bm2 --out new",
-        "--negatives bm2: no such file or folder; a run, triples, or the word bm25 or file",
+        "--negatives bm2: no such file or folder; a run, triples, or the word bm25, ance or file",
     ),
     "no such run": ("evaluate --runs absent --qrels animals --out new", "absent: no such file or folder"),
     "no such baseline": (

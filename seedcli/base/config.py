@@ -1,8 +1,8 @@
 """Options, written once as dataclasses: read from recipes and flags, checked at this border, shown as YAML.
 
 A field is `Annotated[type, Doc("help"), *marks]`; a field that is itself a dataclass is a group of options. The marks:
-RARE has no flag of its own, INCIDENTAL doesn't change the result, INPUT is known by its content, and ARGUMENT is
-positional.
+RARE has no flag of its own, INCIDENTAL doesn't change the result, INPUT is known by its content (WORD + a value
+is one that names no input, and so counts as it is), and ARGUMENT is positional.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ RARE = "rare"
 INCIDENTAL = "incidental"
 INPUT = "input"
 ARGUMENT = "argument"
+WORD = "word:"
 
 
 class Option(NamedTuple):
@@ -40,6 +41,11 @@ class Option(NamedTuple):
     @property
     def flag(self) -> str:
         return "--" + self.key.rsplit(".", 1)[-1].replace("_", "-")
+
+    @property
+    def words(self) -> list[str]:
+        """Values of an INPUT that name none."""
+        return [mark.removeprefix(WORD) for mark in self.marks if mark.startswith(WORD)]
 
     @property
     def typed(self) -> str:

@@ -143,9 +143,10 @@ def plan_of(verb: str, config: Any, inputs: Mapping[str, Input]) -> str:
 
 def result_options(config: Any) -> dict[str, Any]:
     """The options of a config that affect its result, by dotted key; inputs count by their content instead."""
-    kept = [o for o in options(type(config)) if not o.marks & {INCIDENTAL, INPUT} and o.key != "out"]
-    written = plain(config)
-    return {option.key: _at(written, option.key) for option in kept}
+    values, every = plain(config), [option for option in options(type(config)) if option.key != "out"]
+    kept = [option.key for option in every if not option.marks & {INCIDENTAL, INPUT}]
+    words = [option.key for option in every if INPUT in option.marks and _at(values, option.key) in option.words]
+    return {key: _at(values, key) for key in [*kept, *words]}
 
 
 def digest(value: Any) -> str:

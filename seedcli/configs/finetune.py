@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_doc import Doc
 from annotated_types import Ge, Gt, Le, Lt
 
-from seedcli.base.config import INCIDENTAL, INPUT, RARE
+from seedcli.base.config import INCIDENTAL, INPUT, RARE, WORD
 from seedcli.configs.groups import Machine, Problems, Saving
 
 
@@ -65,10 +65,12 @@ class Negatives:
     negatives: Annotated[
         str,
         Doc(
-            "Where hard negatives come from: bm25 (searched here), a run (a file, or a folder of seed search), file "
-            "(those that the examples of --data bring), or a file of triples of ids, which are the examples then."
+            "Where hard negatives come from: bm25 (searched here), ance (what the model in training ranks first), a "
+            "run (a file, or a folder of seed search), file (those that the examples of --data bring), or a file of "
+            "triples of ids, which are the examples then."
         ),
         INPUT,
+        WORD + "ance",
     ] = "bm25"
     negative_depth: Annotated[
         str, Doc("Which passages of a ranking are candidates: the first 100, or 10:200 for the 11th to the 200th.")
@@ -78,6 +80,36 @@ class Negatives:
         Ge(0),
         Doc("Hard negatives a query; the other queries' passages come on top. With a loss of triples, a triple each."),
     ] = 1
+    take: Annotated[
+        Literal["random", "first"],
+        Doc("Which candidates become negatives: drawn ones, or the first of the ranking."),
+        RARE,
+    ] = "random"
+    refresh: Annotated[
+        int,
+        Ge(1),
+        Doc("ance: steps from one search for negatives to the next; async: at most so many between checkpoints."),
+    ] = 5_000
+    ance: Annotated[
+        Literal["in-turn", "async"],
+        Doc("Whether training waits while negatives are searched for (the same result each time), or goes on (as "
+            "published): a second process searches with the newest weights."),
+    ] = "in-turn"  # fmt: skip
+    refresh_share: Annotated[
+        float, Gt(0), Le(1), Doc("ance: the share of the queries that one search covers, and the next steps train on."),
+        RARE,
+    ] = 1.0  # fmt: skip
+    staleness: Annotated[
+        int | None, Ge(1), Doc("async: training waits while its negatives are older than so many steps."), RARE
+    ] = None
+    role: Annotated[
+        Literal["both", "trainer", "refresher"],
+        Doc("async: do both, or one alone; then start the other with the same options, in the same --out."),
+        INCIDENTAL,
+    ] = "both"
+    ance_compat: Annotated[
+        bool, Doc("ance, as released: one positive of a query is known, the others and equal texts may be negatives.")
+    ] = False
     drop_answers: Annotated[bool, Doc("Leave out candidates that hold an answer of the query (NQ)."), RARE] = False
     absolute_margin: Annotated[
         float | None, Ge(0), Doc("Leave out candidates that score above the positive's score less this."), RARE

@@ -200,15 +200,26 @@ def open_examples(folder: Path, texts: tuple[Texts, Texts] | None) -> TrainingSe
 
 def right_candidates(data: TrainingSet) -> int:
     """How many candidates are known to be right for their query: they are never drawn. A part is held at a time."""
-    keys = np.sort(_key(data.right.firsts, data.right.seconds))
-    count = 0
+    count, keys = 0, right_keys(data)
     for begin in range(0, len(data.trained), PART):
         offsets = data.negatives.offsets[begin : begin + PART + 1]
-        owners = np.repeat(data.queries.numbers[data.trained[begin : begin + PART]], np.diff(offsets))
-        asked = _key(owners, data.passages.numbers[data.negatives.values[offsets[0] : offsets[-1]]])
-        found = np.minimum(np.searchsorted(keys, asked), max(0, len(keys) - 1))
-        count += int((keys[found] == asked).sum()) if len(keys) else 0
+        owners = np.repeat(np.arange(begin, begin + len(offsets) - 1), np.diff(offsets))
+        count += int(is_right(data, keys, owners, data.negatives.values[offsets[0] : offsets[-1]]).sum())
     return count
+
+
+def right_keys(data: TrainingSet) -> NDArray[np.uint64]:
+    """What `is_right` looks among."""
+    return np.sort(_key(data.right.firsts, data.right.seconds))
+
+
+def is_right(
+    data: TrainingSet, keys: NDArray[np.uint64], owners: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which passages, given by their `rows`, are right for the examples that own them, or equal one that is [K]."""
+    asked = _key(data.queries.numbers[data.trained[owners]], data.passages.numbers[rows])
+    found = np.minimum(np.searchsorted(keys, asked), max(0, len(keys) - 1))
+    return np.asarray(keys[found] == asked) if len(keys) else np.zeros(len(rows), dtype=bool)
 
 
 def _key(firsts: NDArray[np.int64], seconds: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -69,9 +69,7 @@ def too_near(data: TrainingSet, scores: Scores, margins: Margins) -> dict[str, N
 
     A query none of whose positives has a score keeps no candidate: they can't be told from right ones.
     """
-    best = np.full(len(data.positives), -np.inf, np.float32)
-    given = np.nan_to_num(scores.positives.values, nan=-np.inf)
-    np.maximum.at(best, np.repeat(np.arange(len(best)), np.diff(scores.positives.offsets)), given)
+    best = best_positives(scores.positives)
     right, wrong = best[owners_of(data)], np.asarray(scores.negatives.values)
     masks = {}
     with np.errstate(invalid="ignore"):  # inf - inf of a positive without a score
@@ -80,6 +78,15 @@ def too_near(data: TrainingSet, scores: Scores, margins: Margins) -> dict[str, N
         if margins.relative is not None:
             masks["relative margin"] = ~(wrong <= right - margins.relative * np.abs(right))
     return masks
+
+
+def best_positives(scores: Ragged) -> NDArray[np.float32]:
+    """The best of each example's positives' scores [E]; -inf where none has one."""
+    best = np.full(len(scores), -np.inf, np.float32)
+    np.maximum.at(
+        best, np.repeat(np.arange(len(best)), np.diff(scores.offsets)), np.nan_to_num(scores.values, nan=-np.inf)
+    )
+    return best
 
 
 def drop(data: TrainingSet, masks: Mapping[str, NDArray[np.bool_]]) -> tuple[TrainingSet, dict[str, int]]:

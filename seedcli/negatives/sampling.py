@@ -5,7 +5,7 @@ Letters: Q queries, P passages, h hard negatives of a query.
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -43,8 +43,10 @@ class ContrastiveBatches:
     unit = "queries"
 
     def __init__(
-        self, data: TrainingSet, pad: int, size: int, hard: int, seed: int, loss: LossName, grouping: Grouping
-    ):
+        self, data: TrainingSet, pad: int, size: int, hard: int, seed: int, loss: LossName, grouping: Grouping,
+        take: Literal["random", "first"] = "random",
+    ):  # fmt: skip
+        self.take = take
         self.data, self.pad, self.size, self.hard, self.seed = data, pad, size, hard, seed
         self.triples, self.taught, self.grouping = loss in TRIPLES, loss in TAUGHT, grouping
 
@@ -137,11 +139,12 @@ class ContrastiveBatches:
         pool = self.data.negatives[row]
         places = np.flatnonzero(~np.isin(numbers[pool], right))
         if len(places) >= self.hard:
-            chosen = rng.choice(places, self.hard, replace=False) if self.hard else places[:0]
+            drawn = self.take == "random" and self.hard
+            chosen = rng.choice(places, self.hard, replace=False) if drawn else places[: self.hard]
             return pool[chosen].tolist(), chosen.tolist()
         found = pool[places].tolist()
-        drawn = min(len(numbers), 4 * (self.hard + len(found) + len(right)))
-        others = map(int, rng.choice(len(numbers), drawn, replace=False))
+        size = min(len(numbers), 4 * (self.hard + len(found) + len(right)))
+        others = map(int, rng.choice(len(numbers), size, replace=False))
         allowed = (other for other in others if other not in found and numbers[other] not in right)
         filled = [*found, *islice(allowed, self.hard - len(found))] or self.data.positives[row].tolist()
         where = [*places.tolist(), *[-1] * self.hard][: len(filled)]

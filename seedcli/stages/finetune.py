@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from seedcli.base.errors import ConfigError
+from seedcli.base.manifest import Manifest
 from seedcli.base.progress import Progress
 from seedcli.base.speed import matrix_rate
 from seedcli.configs.finetune import FinetuneConfig
+from seedcli.configs.finetune import Negatives as NegativeOptions
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.templates import template_of
 from seedcli.data.tokenizer import Tokenizer
@@ -27,15 +29,18 @@ from seedcli.models.flops import encoder_shape, encoding_operations
 from seedcli.models.heads import is_linear, new_head
 from seedcli.models.towers import Towers, open_towers, save_towers, tower_folder
 from seedcli.negatives.examples import TrainingSet
+from seedcli.negatives.renewal import Miner
 from seedcli.negatives.sampling import ContrastiveBatches, Grouping
 from seedcli.retrieval.dev import DevRetrieval
+from seedcli.stages import refresher
+from seedcli.stages.ance import FOLDER, known, miner, renewing
 from seedcli.stages.dev_set import dev_set
 from seedcli.stages.estimates import arithmetic, telling_memory
 from seedcli.stages.given_examples import check_scores, looked_at
 from seedcli.stages.stage import Outcome, Stage, check_batch
 from seedcli.stages.texts import Source
 from seedcli.stages.training_memory import smaller_chunk
-from seedcli.stages.training_set import FILE, Preparation, holds_examples, places
+from seedcli.stages.training_set import ANCE, FILE, Preparation, holds_examples, places
 from seedcli.training.checkpoint import CHECKPOINTS
 from seedcli.training.loop import Training, train
 from seedcli.training.objectives import TAUGHT, ContrastiveObjective, Loss
@@ -55,9 +60,11 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
         (data if dev is None else open_collection(dev, progress)).qrels(config.watch.dev)
         if dev is not None:
             paths["dev"] = source_path(dev)
-    given = None if source == "bm25" else paths["data"] if source == FILE else source_path(source, progress)
+    given = None if source in {"bm25", ANCE} else paths["data"] if source == FILE else source_path(source, progress)
     if given is not None and not given.exists():
-        raise ConfigError(f"--negatives {source}: no such file or folder; a run, triples, or the word bm25 or {FILE}")
+        raise ConfigError(
+            f"--negatives {source}: no such file or folder; a run, triples, or the word bm25, {ANCE} or {FILE}"
+        )
     if given is not None and holds_examples(source, given):
         paths["negatives"] = given
         check_scores(config, looked_at(open_collection(given).example_reader(config.split))[1])
@@ -77,6 +84,7 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
 def check_options(config: FinetuneConfig) -> None:
     """Raises ConfigError for options that don't go together."""
     places(config.negatives.negative_depth)
+    check_ance(config)
     loss = config.loss.loss
     if loss != "in-batch" and not config.negatives.hard:
         raise ConfigError(f"--loss {loss}: compares with hard negatives; give --hard 1 or more")
@@ -90,16 +98,29 @@ def check_options(config: FinetuneConfig) -> None:
         raise ConfigError("watch.patience and watch.dev_data: need --dev, the split to look at")
 
 
+def check_ance(config: FinetuneConfig) -> None:
+    """Raises ConfigError for options of ANCE where its negatives aren't asked for, or aren't used."""
+    options, usual = config.negatives, NegativeOptions()
+    if options.negatives == ANCE and not options.hard:
+        raise ConfigError(f"--negatives {ANCE}: finds hard negatives; give --hard 1 or more")
+    if options.negatives != ANCE:
+        for name in ("refresh", "ance", "refresh_share", "ance_compat"):
+            if getattr(options, name) != getattr(usual, name):
+                raise ConfigError(f"negatives.{name}: is for --negatives {ANCE}")
+    if options.ance != "async" and (options.role != "both" or options.staleness is not None):
+        raise ConfigError("--role and negatives.staleness: are for --negatives ance --ance async")
+
+
 def run(config: FinetuneConfig, stage: Stage) -> Outcome:
     check_batch(config.optimize.batch_size, stage.runtime)
     torch.manual_seed(config.optimize.seed)
     towers, tokenizer = opened(config, Path(stage.inputs["model"].path))
     collection = open_collection(stage.inputs["data"].path)
     preparation = Preparation(config, stage, towers, tokenizer, collection)
-    data = preparation.training_set()
+    data = known(config, preparation.training_set())
     watch = watching(config, stage, towers, tokenizer, preparation.source)
     with telling_memory(smaller_chunk(config, towers, stage.runtime)):
-        metrics = train_towers(config, stage, towers, data, tokenizer, watch)
+        metrics = train_towers(config, stage, preparation, data, watch)
     files: list[Path] = []
     if watch is not None:
         metrics |= {"best_step": watch.best.step, "best_dev_mrr@10": watch.best.value}
@@ -110,7 +131,28 @@ def run(config: FinetuneConfig, stage: Stage) -> Outcome:
             watch.restore()
     if stage.runtime.first:
         files += save_towers(stage.folder, towers, tokenizer)
-    return Outcome(files, {"queries": len(data.trained), **metrics}, scratch=[stage.folder / CHECKPOINTS])
+    scratch = [stage.folder / CHECKPOINTS, stage.folder / FOLDER]
+    return Outcome(files, {"queries": len(data.trained), **metrics}, scratch=scratch)
+
+
+def assists(config: FinetuneConfig) -> bool:
+    """Whether a config asks for nothing but the search for negatives beside another process's training."""
+    return config.negatives.role == "refresher"
+
+
+def assist(config: FinetuneConfig, stage: Stage) -> Manifest:
+    """Search for negatives until the training in the stage's folder is done; its manifest."""
+
+    def prepared(own: Stage) -> tuple[ContrastiveObjective, Miner]:
+        torch.manual_seed(config.optimize.seed)
+        towers, tokenizer = opened(config, Path(stage.inputs["model"].path))
+        collection = open_collection(stage.inputs["data"].path)
+        preparation = Preparation(config, own, towers, tokenizer, collection)
+        data = known(config, preparation.training_set())
+        objective = ContrastiveObjective(towers, chosen_loss(config, towers)).to(own.runtime.device)
+        return objective, miner(config, own, own.folder, preparation, data)
+
+    return refresher.assist(config, stage, prepared)
 
 
 def opened(config: FinetuneConfig, folder: Path) -> tuple[Towers, Tokenizer]:
@@ -165,14 +207,14 @@ def watching(
 
 
 def train_towers(
-    config: FinetuneConfig, stage: Stage, towers: Towers, data: TrainingSet, tokenizer: Tokenizer,
-    watch: DevRetrieval | None,
-) -> dict[str, float]:  # fmt: skip
-    options, runtime = config.optimize, stage.runtime
+    config: FinetuneConfig, stage: Stage, preparation: Preparation, data: TrainingSet, watch: DevRetrieval | None
+) -> dict[str, float]:
+    options, runtime, towers, tokenizer = config.optimize, stage.runtime, preparation.towers, preparation.tokenizer
     grouping = Grouping(GROUPED[runtime.device.type], options.chunk, segmentation(towers.settings, tokenizer))
     batches = ContrastiveBatches(
-        data, tokenizer.pad, options.batch_size, config.negatives.hard, options.seed, config.loss.loss, grouping
-    )
+        data, tokenizer.pad, options.batch_size, config.negatives.hard, options.seed, config.loss.loss, grouping,
+        config.negatives.take,
+    )  # fmt: skip
     steps = options.steps or math.ceil(options.epochs * batches.items / options.batch_size)
     objective = ContrastiveObjective(towers, chosen_loss(config, towers), options.chunk is not None).to(runtime.device)
     make = {"adamw": adamw, "lamb": lamb}[options.optimizer]
@@ -183,12 +225,16 @@ def train_towers(
     operations = encoding_operations(shape, length)
     rate = matrix_rate(runtime)
     stage.progress.say(arithmetic(operations, rate))
+    save_every = config.saving.save_every
+    if config.negatives.negatives == ANCE and config.negatives.ance == "async":
+        save_every = min(save_every, config.negatives.refresh)  # what is saved is what the other process searches with
     training = Training(
         steps, warmup_steps(options.warmup, steps, 1_237), options.lr, options.clip, options.seed,
-        config.saving.log_every, config.saving.save_every, "fine-tune", config.saving.keep_last,
+        config.saving.log_every, save_every, "fine-tune", config.saving.keep_last,
         config.saving.tensorboard, config.watch.watch_every, operations, rate, SCHEDULES[options.schedule],
     )  # fmt: skip
-    return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress, watch)
+    with renewing(config, stage, preparation, data, batches) as renewal:
+        return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress, watch, renewal)
 
 
 def chosen_loss(config: FinetuneConfig, towers: Towers) -> Loss:

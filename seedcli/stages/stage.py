@@ -47,6 +47,8 @@ def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False)
     with joined(verb, config) as here, ExitStack() as stack:
         told = progress if here.first else Silent()
         inputs = here.share(lambda: identified(module.inputs(config, told)))
+        if verb == "finetune" and module.assists(config):
+            return module.assist(config, Stage(config.out, inputs, here, told))  # type: ignore[no-any-return]
         begun = here.first and not overwrite and read_manifest(config.out) is not None
         folders: list[Folder] = []  # the first process's alone
 

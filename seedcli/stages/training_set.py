@@ -46,6 +46,7 @@ READ = (  # settings that decide the tokens
     "query_template", "passage_template", "query_length", "passage_length", "segments", "segment_overlap",
 )  # fmt: skip
 FILE = "file"  # as a source of negatives: those that the training file brings
+ANCE = "ance"  # those that the model in training ranks first
 DEPTH = re.compile(r"(?:(\d+):)?(\d+)")
 
 
@@ -70,17 +71,17 @@ class Preparation:
         config, given = self.config, self.examples()
         data, report, problems = self.from_examples(given) if given else self.from_qrels()
         problems.settle(config.data, config.problems, self.stage.progress)
-        if masks := self.masks(data):
+        if masks := self.stage.runtime.share(lambda: self.masks(data)):
             data, dropped = drop(data, masks)
             report["candidates dropped"] |= dropped
-        without = data.negatives.empty
+        without = data.negatives.empty if self.has_candidates else 0
         report["queries without"]["negative"] = without
         report["scores"] = histogram(data.scores) if data.scores is not None and self.stage.runtime.first else {}
         if not len(data.trained):
             raise DataError(f"{config.data}: no query of {config.split!r} has both a text and a positive in the corpus")
         if config.loss.loss in TAUGHT and data.scores is not None and not taught(data.scores):
             raise DataError(f"{config.data}: no example has a teacher's score of a positive and of a negative")
-        if config.negatives.hard and without == len(data.trained):
+        if self.has_candidates and without == len(data.trained):
             left = f" ({told_drops(report)})" if any(report["candidates dropped"].values()) else ""
             raise DataError(
                 f"{config.negatives.negatives}: no negative for any query of {config.split!r} is in the corpus{left}"
@@ -90,12 +91,17 @@ class Preparation:
         self.tell(data, report)
         return data
 
+    @property
+    def has_candidates(self) -> bool:
+        """Whether hard negatives are chosen from candidates that are there before training."""
+        return self.config.negatives.hard > 0 and self.config.negatives.negatives != ANCE
+
     def tell(self, data: TrainingSet, report: dict[str, Any]) -> None:
         without = report["queries without"]["negative"]
-        lacking = f"; {without:,} queries without a negative" if self.config.negatives.hard else ""
+        lacking = f"; {without:,} queries without a negative" if self.has_candidates else ""
         say = self.stage.progress.say
         say(f"{len(data.trained):,} training queries, {len(data.passages.tokens):,} passages{lacking}")
-        if self.config.negatives.hard and any(report["candidates dropped"].values()):
+        if self.has_candidates and any(report["candidates dropped"].values()):
             say(f"candidates that are no negatives: {told_drops(report)}")
 
     def examples(self) -> Callable[[], Iterator[Example]] | None:
@@ -164,11 +170,15 @@ class Preparation:
         }  # fmt: skip
         return data, report, problems
 
+    def sifted(self, data: TrainingSet) -> tuple[TrainingSet, dict[str, int]]:
+        """Without the candidates that filters drop, and how many each did; for the process that calls it alone."""
+        return drop(data, self.masks(data))
+
     def masks(self, data: TrainingSet) -> dict[str, Any]:
         """By the name of a filter, which candidates it drops."""
         options, masks = self.config.negatives, dict[str, Any]()
         if options.hard and options.drop_answers and len(data.passages.ids):
-            masks["answer"] = self.stage.runtime.share(lambda: self.answered(data))
+            masks["answer"] = self.answered(data)
         margins = Margins(options.absolute_margin, options.relative_margin)
         if options.hard and margins.any and data.scores is not None:
             masks |= too_near(data, data.scores, margins)
@@ -212,7 +222,7 @@ class Preparation:
     def negatives_run(self, wanted: set[str]) -> Run:
         """The run that negatives come from: given, or searched with BM25 and kept beside the model."""
         config, stage = self.config, self.stage
-        if not config.negatives.hard:
+        if not self.has_candidates:
             return run_of([])
         if "negatives" in stage.inputs:
             return read_run(run_path(Path(stage.inputs["negatives"].path)))

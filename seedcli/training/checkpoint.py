@@ -13,6 +13,7 @@ from seedcli.base.errors import DataError, telling_refusals
 from seedcli.base.files import written_whole
 
 CHECKPOINTS = "checkpoints"  # their folder in that of a stage
+WEIGHT = "weight/"  # how the names of weights begin
 
 
 class TrainingState(NamedTuple):
@@ -38,7 +39,7 @@ def save_checkpoint(folder: Path, state: TrainingState, step: int, keep: int = 1
     """
     tensors: dict[str, Tensor] = {}
     for name, parameter in state.module.named_parameters():
-        tensors[f"weight/{name}"] = parameter.detach().contiguous()
+        tensors[f"{WEIGHT}{name}"] = parameter.detach().contiguous()
         for key, value in state.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value.contiguous()
     numbers = {"step": step, "scaler": state.scaler.state_dict()}
@@ -61,7 +62,7 @@ def load_checkpoint(folder: Path, state: TrainingState) -> int:
             names = set(file.keys())
             with torch.no_grad():
                 for name, parameter in state.module.named_parameters():
-                    parameter.copy_(file.get_tensor(f"weight/{name}"))
+                    parameter.copy_(file.get_tensor(f"{WEIGHT}{name}"))
                     keys = [
                         key.split("/")[1] for key in names if key.startswith("optimizer/") and key.endswith(f"/{name}")
                     ]
@@ -78,3 +79,17 @@ def load_checkpoint(folder: Path, state: TrainingState) -> int:
 def _placed(key: str, value: Tensor, parameter: Tensor) -> Tensor:
     """A fused optimiser keeps its step count where the parameter is."""
     return value.to(parameter.device) if key == "step" else value.to(parameter.device, parameter.dtype)
+
+
+def save_weights(checkpoint: Path, path: Path) -> None:
+    """Leave the weights of a checkpoint alone. Raises FileNotFoundError when it is gone."""
+    with safe_open(checkpoint, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(WEIGHT)]  # noqa: SIM118
+        save_file({name.removeprefix(WEIGHT): file.get_tensor(name) for name in names}, path)
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Put weights that save_weights left into a module."""
+    with safe_open(path, framework="pt") as file, torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(file.get_tensor(name))

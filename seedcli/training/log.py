@@ -21,7 +21,9 @@ from seedcli.base.runtime import Runtime
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-NEVER_THE_SAME = {"step", "tokens_per_second", "steps_per_second", "utilisation"}  # what a record has of its own
+NEVER_THE_SAME = {  # what a record has of its own
+    "step", "tokens_per_second", "steps_per_second", "utilisation", "negatives_refresh_seconds", "training_seconds",
+}  # fmt: skip
 
 
 class Figures(NamedTuple):

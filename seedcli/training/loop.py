@@ -54,6 +54,22 @@ class Watch(Protocol):
         ...
 
 
+class Renewal(Protocol):
+    """Batches that change while training, by what the weights have become."""
+
+    def due(self, step: int) -> bool:
+        """Whether the batch after `step` steps can't be drawn before the weights of that step are there."""
+        ...
+
+    def __call__(self, step: int, asked: Callable[[], int]) -> Mapping[str, float]:
+        """Called in every process before the first batch, and after each step; values for the record, if there is news.
+
+        `asked`: the number of the signal that asked this process to stop, or 0. Raises Interrupted, in all processes,
+        when one was.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Training:
     """How long and how to train."""
@@ -83,13 +99,14 @@ def train(
     runtime: Runtime,
     progress: Progress,
     watch: Watch | None = None,
+    renewal: Renewal | None = None,
 ) -> dict[str, float]:
     """Train `objective`, from the newest checkpoint in `folder` if there is one; the last logged values.
 
     Each loss term is its sum divided by its count over the whole global batch: all micro-batches, all processes.
     Every process calls `watch` before the first step, each `watch_every` steps and after the last; training ends where
-    that has seen enough. Raises Interrupted after Ctrl-C or SIGTERM, once the step is done and saved; SeedError when
-    training broke down or the disk is full.
+    that has seen enough. Where a `renewal` is due, the step is saved first. Raises Interrupted after Ctrl-C or SIGTERM,
+    once the step is done and saved; SeedError when training broke down or the disk is full.
     """
     kept, terms = folder / CHECKPOINTS, list[str](objective.terms)  # type: ignore[arg-type]
     beside = list[str](getattr(objective, "figures", ()))  # sums without a gradient, after the terms
@@ -115,13 +132,18 @@ def train(
         if watch is not None and start == 0 and not last:
             last = dict(watch(0))
             runtime.share(partial(log.write, 0, last))
+        if renewal is not None and start < training.steps:
+            renewed = renewal(start, lambda: interruption.number)
+            if renewed:
+                runtime.share(partial(log.write, start, renewed))
         micro_batches = draw(start)
         totals = Totals(micro_batches, False, runtime)
         health = Health(terms, scaler.is_enabled(), first, getattr(objective, "guess", GUESS))
         window = Window()
         over = start > 0 and watch is not None and watch.enough
         for step in range(start, start if over else training.steps):
-            upcoming = ahead.submit(draw, step + 1)
+            renews = renewal is not None and step + 1 < training.steps and renewal.due(step + 1)
+            upcoming = None if renews else ahead.submit(draw, step + 1)
             for group in optimizer.param_groups:
                 group["lr"] = training.lr * training.schedule(step, training.warmup, training.steps)
             sums = accumulate(module, micro_batches, totals.counts, scaler, runtime, [training.seed, step])
@@ -133,10 +155,10 @@ def train(
             window.add(sums, totals.counts, norm, totals.told().tokens)
 
             done, ends, notes = step + 1, step + 1 == training.steps, list[str]()
-            micro_batches = upcoming.result()
+            micro_batches = upcoming.result() if upcoming else []
             before, totals = totals, Totals(micro_batches, bool(interruption.number), runtime)
             stops = (totals if ends or runtime.device.type == "cpu" else before).told().asked
-            saves = stops or (done % training.save_every == 0 and not ends)
+            saves = stops or renews or (done % training.save_every == 0 and not ends)
             looks = watch is not None and (ends or done % training.watch_every == 0)
             if ends or saves or looks or done % training.log_every == 0:  # nothing unseen is saved
                 figures = window.figures(runtime, len(terms))
@@ -157,6 +179,12 @@ def train(
                 raise Interrupted(message, interruption.number or signal.SIGTERM)
             if looks and watch is not None and watch.enough:
                 break
+            if renewal is not None and not ends:
+                if renewed := renewal(done, lambda: interruption.number):
+                    runtime.share(partial(log.write, done, renewed))
+                if renews:
+                    micro_batches = draw(done)
+                    totals, window = Totals(micro_batches, False, runtime), Window()
     return last
 
 
@@ -168,12 +196,15 @@ class Told(NamedTuple):
 class Totals:
     """Of a global batch, by one small sum over all processes; `counts` are the items of each loss term [terms].
 
+    Without micro-batches it tells whether any process was asked to stop, and no more.
+
     On a GPU the rest comes to the host behind the step before. Once the step's own work is queued, it can be read
     without leaving the GPU idle.
     """
 
     def __init__(self, micro_batches: Sequence[Batch], asked: bool, runtime: Runtime):
-        counts = torch.stack([batch.counts for batch in micro_batches]).sum(0)
+        parts = [batch.counts for batch in micro_batches]
+        counts = torch.stack(parts).sum(0) if parts else torch.empty(0, dtype=torch.float64)
         more = torch.tensor([sum(batch.tokens for batch in micro_batches), asked], dtype=counts.dtype)
         packed = torch.cat([counts, more])
         packed = packed.pin_memory() if runtime.device.type == "cuda" else packed

@@ -25,6 +25,7 @@ from seedcli.base.manifest import (
 )
 from seedcli.configs import VERBS
 from seedcli.configs.encode import EncodeConfig
+from seedcli.configs.finetune import FinetuneConfig
 from seedcli.configs.index import IndexConfig
 
 INPUTS = {"model": Input("m", "one"), "collection": Input("c", "two")}
@@ -98,7 +99,7 @@ def test_the_plan_knows_inputs_by_content_not_by_path():
 
 
 def test_these_options_alone_leave_a_result_as_it_is():
-    aside = {"out", "machine.device", "machine.threads", "heap", "problems", "optimize.chunk"}
+    aside = {"out", "machine.device", "machine.threads", "heap", "problems", "optimize.chunk", "negatives.role"}
     aside |= {f"saving.{key}" for key in ("log_every", "save_every", "keep_last", "tensorboard")}
     contents = {
         "pretrain": {"text", "model.init", "words.tokenizer", "watch.held_out", "watch.watch_every"},
@@ -117,6 +118,15 @@ def test_these_options_alone_leave_a_result_as_it_is():
         given = {key: value for key, value in needed.items() if key in keys}
         counted = result_options(resolve(config, {}, given, "r.yaml")).keys()
         assert keys - counted == (aside & keys) | contents[verb]
+
+
+def test_a_word_in_place_of_an_input_counts_as_an_option():
+    given = {"out": "o", "model": "m", "data": "d"}
+    plans = [
+        plan_of("finetune", resolve(FinetuneConfig, {}, {**given, "negatives.negatives": source}, "r.yaml"), {})
+        for source in ("bm25", "a/run", "ance")
+    ]
+    assert plans[0] == plans[1] != plans[2]
 
 
 def test_the_identity_follows_from_plan_and_outputs(tmp_path):

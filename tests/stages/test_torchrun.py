@@ -129,6 +129,26 @@ def test_two_processes_fine_tune_like_one(chain, tmp_path, perform):
     assert looks[1] == pytest.approx(looks[0], abs=0.01)
 
 
+def test_two_processes_search_for_the_negatives_that_one_finds(chain, tmp_path, perform):
+    options = {
+        "negatives.negatives": "ance", "negatives.refresh": 2, "optimize.steps": 4, "optimize.batch_size": 9,
+        "optimize.warmup": 1, "optimize.lr": 1e-3, "saving.log_every": 1,
+    }  # fmt: skip
+    assigned = [part for key, value in options.items() for part in ("--set", f"{key}={value}")]
+    torchrun(
+        "finetune", "--model", chain.encoder, "--data", chain.beir, "--threads", 1, "--out", tmp_path / "two", *assigned
+    )
+    perform("finetune", out=tmp_path / "one", model=chain.encoder, data=chain.beir, **options)
+    one, two = (
+        [record for record in records(tmp_path / name) if "negatives_step" in record] for name in ("one", "two")
+    )
+    assert [record["step"] for record in two] == [0, 2]
+    for key in ("negatives_above_positive", "negatives_dropped"):
+        assert two[0][key] == one[0][key]
+    assert two[1]["negatives_overlap"] == pytest.approx(one[1]["negatives_overlap"], abs=0.05)  # dropout differs
+    assert not (tmp_path / "two" / "ance").exists()
+
+
 def test_a_mistake_ends_both_processes_and_is_told_once(chain, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "corpus.jsonl").write_text('{"_id": "1", "text": "whole"}\n{"_id": "2"}\n')

@@ -1,0 +1,170 @@
+"""A search for the negatives of ANCE: all passages and the training queries, encoded with the weights as they are.
+
+Every process encodes its share of the passages and searches for its share of the queries. Vectors lie on disk, in
+shards, so that a search that was interrupted goes on where it was. Letters: E examples, S of them, D width.
+"""
+
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from seedcli.base.errors import Interrupted, telling_refusals
+from seedcli.base.files import written_whole
+from seedcli.base.progress import Advance, Progress
+from seedcli.base.runtime import Runtime
+from seedcli.data.ragged import Ragged
+from seedcli.data.tokenizer import Tokenizer
+from seedcli.models.towers import Towers
+from seedcli.negatives.ance import Found, joined
+from seedcli.negatives.examples import TrainingSet
+from seedcli.retrieval.encoding import encode_rows
+from seedcli.retrieval.exact import encoded_ids, nearest, rescore
+from seedcli.retrieval.vectors import Shard, open_shards, shard_path, write_shard
+
+SHARD, SHARDS = 1 << 14, 16  # passages of a shard at most, and of how many there are at least
+BLOCK = 1 << 10  # queries searched for at a time
+TOKENS = {"cpu": 8_192, "cuda": 1 << 17}  # encoded at a time, padding included
+
+
+class Search(NamedTuple):
+    """What is searched and with what; `data` brings the texts, `folder` is on a disk that all processes share."""
+
+    data: TrainingSet
+    towers: Towers
+    tokenizer: Tokenizer
+    depth: int
+    folder: Path
+    runtime: Runtime
+    progress: Progress
+
+
+def find(search: Search, examples: NDArray[np.int64], step: int, asked: Callable[[], int]) -> Found:
+    """The `depth` passages that score best for each of the examples [S]; all of it in every process.
+
+    `step` tells the weights: what was encoded with those of another is thrown away. Raises Interrupted, in all
+    processes, when one was asked to stop.
+    """
+    here, folder = search.runtime, search.folder / f"{step:07}"
+    here.share(lambda: _clear(search.folder, folder))
+    training = search.towers.training
+    search.towers.eval()
+    try:
+        shards = encode(search, folder, asked)
+        return searched(search, shards, folder, examples, asked)
+    finally:
+        search.towers.train(training)
+
+
+def shard_size(total: int) -> int:
+    """Passages of a shard: the same for any number of processes, and few enough for all to have some."""
+    return min(SHARD, max(1, total // SHARDS))
+
+
+def encode(search: Search, folder: Path, asked: Callable[[], int]) -> list[Shard]:
+    """All passages, by their rows; each process writes every W-th shard that is not there yet."""
+    here, total = search.runtime, len(search.data.passages.tokens)
+    size = shard_size(total)
+    shards = [range(begin, min(begin + size, total)) for begin in range(0, total, size)]
+    there = {number for number in range(len(shards)) if shard_path(folder, number).is_file()}
+    with search.progress.track("encode", total, "passages", sum(len(shards[number]) for number in there)) as advance:
+        for begin in range(0, len(shards), here.world):
+            for number in sorted(set(range(begin, min(begin + here.world, len(shards)))) - there):
+                if number % here.world == here.rank:
+                    encode_shard(search, shards[number], shard_path(folder, number), advance)
+                else:
+                    advance(len(shards[number]))
+            heed(here, asked)
+    here.barrier()
+    return open_shards(folder)
+
+
+def encode_shard(search: Search, rows: range, path: Path, advance: Advance) -> None:
+    """Some passages, whose rows stand for their ids."""
+    tokens, here = [search.data.passages.tokens[row] for row in rows], search.runtime
+    budget = TOKENS[here.device.type]
+    vectors, counts = encode_rows(search.towers.passage, tokens, "passage", search.tokenizer, here, budget, advance)
+    with telling_refusals(path):
+        write_shard(path, [f"{row:012}" for row in np.repeat(rows, counts).tolist()], vectors)
+
+
+def searched(
+    search: Search, shards: Sequence[Shard], folder: Path, examples: NDArray[np.int64], asked: Callable[[], int]
+) -> Found:
+    """What is found for the examples [S]: each process searches for every W-th block of them.
+
+    Shards and blocks are the same for any number of processes, and so is what is found.
+    """
+    here, ids = search.runtime, encoded_ids(shards)
+    blocks = [examples[begin : begin + BLOCK] for begin in range(0, len(examples), BLOCK)]
+    parts = []
+    with search.progress.track("search", len(examples), "queries") as advance:
+        for round_ in range(0, len(blocks), here.world):
+            own = blocks[round_ : round_ + here.world][here.rank : here.rank + 1]
+            parts += [searched_block(search, shards, ids, block) for block in own]
+            advance(sum(map(len, blocks[round_ : round_ + here.world])))
+            heed(here, asked)
+    if here.world == 1:
+        return joined(parts)
+    if parts:
+        _save(folder / f"found-{here.rank}.safetensors", joined(parts))
+    here.barrier()
+    everything = joined([_load(path) for path in sorted(folder.glob("found-*.safetensors"))])
+    here.barrier()
+    return everything
+
+
+def searched_block(
+    search: Search, shards: Sequence[Shard], ids: NDArray[np.bytes_], examples: NDArray[np.int64]
+) -> Found:
+    """What is found for some examples, which are encoded together."""
+    data, here = search.data, search.runtime
+    tokens = [data.queries.tokens[row] for row in data.trained[examples].tolist()]
+    vectors, _ = encode_rows(search.towers.query, tokens, "query", search.tokenizer, here, TOKENS[here.device.type])
+    depth, passage_of = min(search.depth, len(data.passages.tokens)), ids.astype(np.int64)  # of each vector
+    found = nearest(vectors, shards, ids, depth, here.device, lambda _, *__: None)
+    positives = []
+    for example, vector in zip(examples.tolist(), vectors, strict=True):
+        begins, ends = (np.searchsorted(passage_of, data.positives[example], side=side) for side in ("left", "right"))
+        own = [np.arange(*each) for each in zip(begins.tolist(), ends.tolist(), strict=True)]
+        positives.append([rescore(vector, shards, rows).max() for rows in own])
+    return Found(
+        examples,
+        Ragged.of((passage_of[rows] for rows, _ in found), np.int64),
+        Ragged.of((scores for _, scores in found), np.float32),
+        Ragged.of(positives, np.float32),
+    )
+
+
+def heed(here: Runtime, asked: Callable[[], int]) -> None:
+    """Raises Interrupted, in all processes, when one was asked to stop."""
+    if int(here.sum(torch.tensor(asked(), device=here.device))):
+        raise Interrupted("stopped in the search for negatives; repeat the command to go on", asked() or signal.SIGTERM)
+
+
+def _clear(folder: Path, kept: Path) -> None:
+    """Remove the vectors of other weights."""
+    for other in folder.glob("[0-9]*"):
+        if other != kept:
+            shutil.rmtree(other, ignore_errors=True)
+    kept.mkdir(parents=True, exist_ok=True)
+
+
+def _save(path: Path, found: Found) -> None:
+    tensors = {"examples": found.examples}
+    for name, ragged in zip(Found._fields[1:], found[1:], strict=True):
+        tensors |= {name: ragged.values, f"{name}.offsets": ragged.offsets}
+    with telling_refusals(path), written_whole(path) as aside:
+        save_file(tensors, aside)
+
+
+def _load(path: Path) -> Found:
+    tensors = load_file(path)
+    ragged = (Ragged(tensors[name], tensors[f"{name}.offsets"]) for name in Found._fields[1:])
+    return Found(tensors["examples"], *ragged)

@@ -1,0 +1,327 @@
+"""seed finetune --negatives ance: in turn, asynchronous, in roles of their own, and through any kill."""
+
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seedcli.base.errors import ConfigError, FolderError, Interrupted
+from seedcli.base.manifest import read_manifest
+from seedcli.base.progress import Silent
+from seedcli.base.runtime import Runtime
+from seedcli.data.ragged import Ragged
+from seedcli.negatives import renewal
+from seedcli.negatives.ance import NegativeSet, write_set
+from seedcli.negatives.examples import Scores
+from seedcli.negatives.renewal import Beside
+from seedcli.training.log import NEVER_THE_SAME
+
+SEED = Path(sys.executable).with_name("seed")
+FEW = {"optimize.steps": 7, "optimize.batch_size": 8, "optimize.warmup": 1, "optimize.lr": 1e-3, "saving.log_every": 1}
+ANCE = {"negatives.negatives": "ance", "negatives.refresh": 3, "negatives.negative_depth": "20"}
+
+
+@pytest.fixture
+def tune(chain, perform, tmp_path):
+    """Fine-tunes the chain's encoder on the collection, with negatives of its own."""
+
+    def tuned(name: str = "out", **flags: Any) -> Path:
+        out = tmp_path / name
+        perform("finetune", out=out, **{"model": chain.encoder, "data": chain.beir} | FEW | ANCE | flags)
+        return out
+
+    return tuned
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def sets(folder: Path) -> list[dict[str, Any]]:
+    """What the log has of sets of negatives."""
+    return [record for record in log(folder) if "negatives_step" in record]
+
+
+def test_in_turn_each_set_is_of_the_weights_of_its_step(tune):
+    out = tune()
+    told = sets(out)
+    assert [(record["step"], record["negatives_step"]) for record in told] == [(0, 0), (3, 3), (6, 6)]
+    assert "negatives_overlap" not in told[0]
+    for record in told[1:]:
+        assert 0 < record["negatives_overlap"] <= 1
+        assert record["training_seconds"] > 0
+    for record in told:
+        assert 0 <= record["negatives_above_positive"] < 1
+        assert record["negatives_refresh_seconds"] > 0
+    assert not (out / "ance").exists()
+    assert not (out / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("loss", ["in-batch", "pairwise"])
+def test_negatives_are_the_first_of_the_newest_set(loss, tune, monkeypatch):
+    drawn: list[tuple[list[int], list[int]]] = []
+    wrong = renewal.ContrastiveBatches._wrong
+
+    def recorded(self: Any, row: int, rng: Any) -> Any:
+        rows, places = wrong(self, row, rng)
+        drawn.append((rows, self.data.negatives[row].tolist()))
+        return rows, places
+
+    monkeypatch.setattr(renewal.ContrastiveBatches, "_wrong", recorded)
+    tune(**{"negatives.take": "first", "negatives.hard": 2, "loss.loss": loss})
+    assert len(drawn) >= 7 * 8
+    assert all(rows == pool[:2] for rows, pool in drawn)
+
+
+def test_a_share_of_the_queries_is_covered_at_a_time(tune, monkeypatch):
+    trained = []
+    of = NegativeSet.of
+
+    def counted(self: NegativeSet, data: Any) -> Any:
+        trained.append(self.examples.tolist())
+        return of(self, data)
+
+    monkeypatch.setattr(NegativeSet, "of", counted)
+    out = tune(**{"negatives.refresh_share": 0.5, "optimize.batch_size": 4})
+    trained = trained[1::2]  # each set is looked at once when it is made, and once when it is taken
+    assert [len(examples) for examples in trained] == [20, 20, 20]
+    assert sorted(trained[0] + trained[1]) == list(range(40))
+    assert trained[2] == trained[0]
+    assert "negatives_overlap" not in sets(out)[1]  # no query has two sets yet
+
+
+def test_the_release_may_take_what_is_right_for_a_negative(tune, chain, tmp_path):
+    judged = tmp_path / "judged"
+    judged.mkdir()
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (judged / name).write_bytes((chain.beir / name).read_bytes())
+    (judged / "qrels").mkdir()
+    ids = [json.loads(line)["_id"] for line in (judged / "corpus.jsonl").read_text().splitlines()]
+    lines = [f"q:{ids[0]}\t{id_}\t1\n" for id_ in ids[:20]]
+    (judged / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+    dropped = {}
+    for compat in (False, True):
+        out = tune(
+            f"{compat}",
+            data=judged,
+            **{"negatives.ance_compat": compat, "negatives.negative_depth": "60", "optimize.steps": 1},
+        )
+        dropped[compat] = sets(out)[0]["negatives_dropped"]
+    assert dropped == {False: 20, True: 1}
+
+
+def test_margins_and_answers_filter_each_set(tune):
+    free, kept = tune("free"), tune("kept", **{"negatives.absolute_margin": 0.0})
+    assert sets(free)[0]["negatives_above_positive"] > 0
+    assert sets(kept)[0]["negatives_above_positive"] == 0
+    assert sets(kept)[0]["negatives_dropped"] > sets(free)[0]["negatives_dropped"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"negatives.hard": 0}, "--hard 1"),
+        ({"negatives.role": "refresher"}, "--role and negatives.staleness: are for --negatives ance --ance async"),
+        ({"negatives.staleness": 5}, "are for --negatives ance --ance async"),
+        ({"negatives.negatives": "bm25"}, "negatives.refresh: is for --negatives ance"),
+        ({"negatives.negatives": "bm25", "negatives.ance_compat": True}, "is for --negatives ance"),
+        ({"loss.loss": "kl"}, "needs a teacher's scores"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(flags, message, tune, tmp_path):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        tune(**flags)
+    assert not (tmp_path / "out").exists()
+
+
+def a_set(number: int, step: int) -> NegativeSet:
+    rows = Ragged.of([[number]], np.int64)
+    scores = Scores(Ragged.of([[1.0]], np.float32), Ragged.of([[0.0]], np.float32))
+    return NegativeSet(number, step, np.array([0]), rows, scores, {"refresh_seconds": 1.0})
+
+
+class Batches:
+    data: Any = None
+
+
+class Data:
+    """Stands for a training set, of which a set takes its part."""
+
+
+@pytest.fixture
+def follower(tmp_path, monkeypatch) -> Callable[[int | None], Beside]:
+    monkeypatch.setattr(NegativeSet, "of", lambda self, _: self.number)
+    monkeypatch.setattr(renewal, "WAIT", 0.01)
+
+    def made(staleness: int | None) -> Beside:
+        return Beside(tmp_path, Data(), Batches(), staleness, Runtime(), Silent(), lambda: None)  # type: ignore[arg-type]
+
+    return made
+
+
+def test_the_trainer_takes_the_newest_set_and_tells_how_old_it_is(follower, tmp_path):
+    write_set(tmp_path, a_set(0, 0))
+    beside = follower(None)
+    assert beside(0, lambda: 0)["negatives_staleness"] == 0
+    write_set(tmp_path, a_set(1, 4))
+    write_set(tmp_path, a_set(2, 9))
+    assert beside(14, lambda: 0) == {}  # it looks now and then
+    told = beside(15, lambda: 0)
+    assert (told["negatives_step"], told["negatives_staleness"]) == (9, 6)
+    assert beside.batches.data == 2
+    assert beside(20, lambda: 0) == {}
+
+
+def test_the_trainer_waits_where_a_bound_is_set_and_only_there(follower, tmp_path):
+    write_set(tmp_path, a_set(0, 0))
+    free, bound = follower(None), follower(10)
+    for beside in (free, bound):
+        beside(0, lambda: 0)
+    assert free(100, lambda: 0) == {}
+    asked = iter([0, 0, 0, 15])
+    assert bound(15, lambda: next(asked)) == {}  # until it is asked to stop
+    assert next(asked, None) is None
+    bound.attend = lambda: write_set(tmp_path, a_set(1, 12))
+    assert bound(20, lambda: 0)["negatives_staleness"] == 8
+
+
+def test_a_wait_for_the_first_set_can_be_stopped(follower):
+    asked = iter([0, 0, 2])
+    with pytest.raises(Interrupted, match="waiting for negatives"):
+        follower(None)(0, lambda: next(asked))
+
+
+def command(out: Path, chain: Any, *flags: Any, **options: Any) -> list[str]:
+    given = {"model": chain.encoder, "data": chain.beir, **FEW, **ANCE, "negatives.ance": "async", **options}
+    pairs = (part for key, value in given.items() for part in ("--set", f"{key}={value}"))
+    return [str(SEED), "finetune", "--out", str(out), "--threads", "1", *pairs, *map(str, flags)]
+
+
+def run(arguments: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", ["checkpoints/0*", "ance/vectors/0000009/vectors*", "ance/set-000002*"])
+def test_a_killed_run_in_turn_goes_on_to_the_same_bytes(sign, chain, tmp_path, perform):
+    options = {"negatives.ance": "in-turn", "optimize.steps": 16, "saving.save_every": 4}
+    out = tmp_path / "killed"
+    with run(command(out, chain, **options)) as process:
+        while process.poll() is None and not any(out.glob(sign)):
+            time.sleep(0.001)
+        process.kill()
+        said, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+    given = {"model": chain.encoder, "data": chain.beir} | FEW | ANCE | options
+    for folder in (out, tmp_path / "whole"):
+        perform("finetune", out=folder, **given)
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    logs = [
+        [
+            {key: value for key, value in record.items() if key == "step" or key not in NEVER_THE_SAME}
+            for record in log(each)
+        ]
+        for each in (out, tmp_path / "whole")
+    ]
+    assert logs[0] == logs[1]
+    assert [record["negatives_step"] for record in sets(out)] == [0, 3, 6, 9, 12, 15]
+
+
+@pytest.mark.slow
+def test_one_command_starts_both_and_ends_both(chain, tmp_path):
+    out = tmp_path / "out"
+    with run(command(out, chain, **{"negatives.staleness": 4, "optimize.steps": 20})) as process:
+        while process.poll() is None and not (out / "ance" / "refresher.json").is_file():
+            time.sleep(0.01)
+        refresher = json.loads((out / "ance" / "refresher.json").read_text())["process"]
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert not alive(refresher)
+    told = sets(out)
+    assert told[0]["step"] == 0
+    assert len(told) >= 4
+    steps = [record["negatives_step"] for record in told]
+    assert steps == sorted(set(steps))
+    assert all(record["negatives_staleness"] <= 4 + 5 for record in told)  # it looks each five steps
+    assert not (out / "ance").exists()
+    assert "negatives of step 0: " in said
+
+
+@pytest.mark.slow
+def test_the_roles_find_each_other_in_any_order(chain, tmp_path):
+    out = tmp_path / "out"
+    with run(command(out, chain, "--role", "refresher")) as refresher:
+        assert "waiting for a trainer" in refresher.stdout.readline()
+        other = subprocess.run(
+            command(out, chain, "--role", "trainer"), capture_output=True, text=True, check=False, timeout=120
+        )
+        said, _ = refresher.communicate(timeout=60)
+    assert other.returncode == 0, other.stderr
+    assert refresher.returncode == 0, said
+    assert "candidates of 40 queries" in said
+    assert read_manifest(out).status == "finished"
+    assert not (out / "ance").exists()
+
+
+@pytest.mark.slow
+def test_a_refresher_of_other_options_is_refused(chain, tune):
+    out = tune("out", **{"negatives.ance": "async", "optimize.steps": 3})
+    wrong = subprocess.run(
+        command(out, chain, "--role", "refresher", "--hard", 3), capture_output=True, text=True, check=False
+    )
+    assert wrong.returncode == 2
+    assert "negatives.hard was 1, now 3" in wrong.stderr
+    assert FolderError.__name__ not in wrong.stderr
+
+
+@pytest.mark.slow
+def test_both_sides_are_killed_at_random_and_training_comes_to_its_end(chain, tmp_path):
+    """Twenty kill -9, of the trainer or of the refresher that it started, at random moments."""
+    rng, kills = random.Random(0), {"trainer": 0, "refresher": 0}
+    options = {"optimize.steps": 100, "negatives.staleness": 6, "saving.save_every": 3, "negatives.refresh": 3}
+    for number in itertools.count():
+        out = tmp_path / str(number)
+        beats = out / "ance" / "refresher.json"
+        while not (manifest := read_manifest(out)) or manifest.status != "finished":
+            with run(command(out, chain, **options)) as trainer:
+                while trainer.poll() is None and sum(kills.values()) < 20:
+                    begun = beats.read_bytes() if beats.is_file() else b""
+                    while trainer.poll() is None and (not beats.is_file() or beats.read_bytes() == begun):
+                        time.sleep(0.01)  # until a refresher is at work
+                    time.sleep(rng.uniform(0, 1.5))
+                    if trainer.poll() is None and rng.random() < 0.6:
+                        os.kill(json.loads(beats.read_text())["process"], signal.SIGKILL)
+                        kills["refresher"] += 1
+                    elif trainer.poll() is None:
+                        trainer.kill()
+                        kills["trainer"] += 1
+                said, _ = trainer.communicate(timeout=300)
+            assert trainer.returncode in {0, -signal.SIGKILL}, said
+        steps = [record["negatives_step"] for record in sets(out)]
+        assert steps == sorted(steps)
+        assert max(steps) > 80
+        assert [record["step"] for record in log(out) if "loss" in record] == list(range(1, 101))
+        assert not list(out.rglob("*.part"))
+        assert not (out / "ance").exists()
+        if sum(kills.values()) >= 20:
+            break
+    assert min(kills.values()) >= 3
