@@ -199,7 +199,12 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The folder for all stages, instead of the recipe's own.")] = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage alone.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and why; run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would run, why, and what it would take; run nothing.")
+    ] = False,
+    assume: Annotated[
+        str | None, typer.Option(metavar="DEVICES", help="--dry-run: what hours are told for, such as 8xA100@40%.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.KEY=VALUE", help="Change an option; repeatable.")
     ] = None,
@@ -219,7 +224,10 @@ def run(
         from seedcli.stages import run as stages
         from seedcli.stages.told import after_recipe
 
-        steps = stages.read_steps(written, out, assignments, str(recipe))
+        if assume is not None and not dry_run:
+            raise ConfigError("--assume: is for --dry-run")
+        unset = dict[str, str]()
+        steps = stages.read_steps(written, out, assignments, str(recipe), unset if dry_run else None)
         if show:
             plans = {step.name: {"verb": step.verb, **options.plain(step.config)} for step in steps}
             console.print_plain(options.dump_yaml({"stages": plans}))
@@ -227,11 +235,7 @@ def run(
         screen = console.Screen(quiet)
         picked = stages.chosen(steps, only, until)
         if dry_run:
-            judged = list(stages.verdicts(picked, screen))
-            if json:
-                console.print_json([{"stage": s.name, "verb": s.verb, **v._asdict()} for s, v in judged])
-            else:
-                console.verdicts([(step.name, step.verb, *verdict) for step, verdict in judged])
+            tell_plan(written, recipe, picked, steps, unset, assume, json, screen)
             return
         began = time.monotonic()
         results = [run_step(step, steps, screen) for step in picked]
@@ -242,6 +246,31 @@ def run(
         elif reports:
             console.report(reports[-1])
         screen.next(after_recipe([(step.verb, step.config) for step in picked]))
+
+
+def tell_plan(
+    written: Mapping[str, Any], recipe: Path, picked: Sequence["Step"], steps: Sequence["Step"],
+    unset: Mapping[str, str], assume: str | None, json: bool, screen: "Screen",
+) -> None:  # fmt: skip
+    """What --dry-run prints; estimates for a recipe that says what it expects, or where --assume asks for them."""
+    from seedcli import console
+    from seedcli.stages.outlook import ASSUMED, devices, outlooks, plain, told_unset
+    from seedcli.stages.run import verdicts
+    from seedcli.stages.sizes import read_expected
+
+    expected, assumed = read_expected(written, str(recipe)), devices(assume or ASSUMED)
+    judged = list(verdicts(picked, screen))
+    undone = [step for step, verdict in judged if verdict.state != "done"]
+    found = list(outlooks(undone, steps, expected, screen)) if "expect" in written or assume else []
+    if json:
+        estimates = {outlook.stage: {"estimate": plain(outlook, assumed)} for outlook in found}
+        rows = ({"stage": s.name, "verb": s.verb, **v._asdict(), **estimates.get(s.name, {})} for s, v in judged)
+        console.print_json(list(rows))
+        return
+    console.verdicts([(step.name, step.verb, *verdict) for step, verdict in judged])
+    console.unset(told_unset(unset, expected, recipe))
+    if any(outlook.parts for outlook in found):
+        console.outlooks(found, assumed)
 
 
 def run_step(step: "Step", steps: Sequence["Step"], screen: "Screen") -> dict[str, Any]:

@@ -15,11 +15,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from seedcli.base.machine import size
 from seedcli.base.progress import Advance, Pace, Source, State
 
 if TYPE_CHECKING:
     from seedcli.base.manifest import Manifest
     from seedcli.stages.doctor import Check
+    from seedcli.stages.forecast import Part
+    from seedcli.stages.outlook import Devices, Outlook
     from seedcli.stages.search import Hit
 
 FIRST = 5.0  # seconds until the first line of progress where there is no terminal
@@ -327,6 +330,56 @@ def verdicts(rows: Sequence[tuple[str, str, str, str]]) -> None:
             out.print(Padding(Text(row[3], "dim"), (0, 0, 0, 4), expand=False))
 
 
+def unset(lines: Sequence[str]) -> None:
+    """What is still to be set before a recipe can run."""
+    for line in lines:
+        out.print(Text(line, "yellow"), soft_wrap=True)
+
+
+def outlooks(found: Sequence["Outlook"], assumed: "Devices") -> None:
+    """What the stages of a recipe would take, a line for each part, and the sum; what can't be told stands below."""
+    parts = [part for outlook in found for part in outlook.parts]
+    rows = [("estimate", "what", "tokens", "operations", "disk", "hours ")]
+    for outlook in found:
+        for part in outlook.parts:
+            named = outlook.stage if part is outlook.parts[0] else ""
+            rows.append((named, *outlook_cells(part, hours(assumed.hours(part)))))
+    tokens, operations, disk = (sum(getattr(part, name) for part in parts) for name in ("tokens", "operations", "disk"))
+    spent = hours(sum(assumed.hours(part) for part in parts if not part.beside))
+    rows.append(("total", "", f"{estimated(tokens)} in all ", power(operations), size(disk), f"{spent} "))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    out.print()
+    for row in rows:
+        cells = [
+            f"{row[0]:<{widths[0]}}",
+            *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
+        out.print(Text("  ".join(cells).rstrip(), "bold" if row in (rows[0], rows[-1]) else ""), soft_wrap=True)
+    legend = [
+        f"An estimate, for {assumed} (--assume).",
+        "It counts matrix products alone: reading, tokenising, BM25 and evaluation take time too.",
+        "Disk is what stays; while a model trains, its checkpoints take more.",
+        "In brackets: at most so many, beside the training, on as many devices again; not in the total.",
+    ]
+    out.print()
+    out.print(Text(" ".join(legend if any(part.beside for part in parts) else legend[:-1])))
+    for reason in dict.fromkeys(outlook.unknown for outlook in found if outlook.unknown):
+        stages = ", ".join(outlook.stage for outlook in found if outlook.unknown == reason)
+        out.print(Text(f"no estimate of {stages}: {_printable(reason)}", "yellow"), soft_wrap=True)
+
+
+def outlook_cells(part: "Part", spent: str) -> tuple[str, str, str, str, str]:
+    """A part of a stage: what, tokens, operations, disk and the hours that it takes."""
+    way = "trained" if part.trained else "encoded"
+    return (
+        amount(part.number, part.unit),
+        f"{estimated(part.tokens)} {way}" if part.tokens else "",
+        power(part.operations),
+        size(part.disk) if part.disk else "",
+        f"({spent})" if part.beside else f"{spent} ",
+    )
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 100:
@@ -365,6 +418,27 @@ def exact(count: int) -> str:
 
 def rounded(count: int) -> str:
     return f"{count / 1e6:,.2f}M" if count >= 999_950 else f"{count / 1e3:.1f}k" if count >= 10_000 else f"{count:,}"
+
+
+def estimated(count: float) -> str:
+    """A count of which two digits are known: 15 billion."""
+    scales = [(1e12, " trillion"), (1e9, " billion"), (1e6, " million"), (1.0, "")]
+    scale, name = next((scale for scale in scales if count >= 0.995 * scale[0]), scales[-1])
+    value = count / scale
+    return f"{value:.1f}{name}" if name and value < 9.95 else f"{float(f'{value:.2g}'):,.0f}{name}"
+
+
+def power(count: float) -> str:
+    """A count too large for words: 5.3e18; nothing for none."""
+    return f"{count:.1e}".replace("e+", "e") if count else ""
+
+
+def hours(count: float) -> str:
+    """Hours of which two digits are known; nothing for none."""
+    if not count:
+        return ""
+    whole = f"{float(f'{count:.2g}'):,.0f}"
+    return "<0.01" if count < 0.01 else f"{count:.2f}" if count < 0.995 else f"{count:.1f}" if count < 9.95 else whole
 
 
 def clipped(text: str, cells: int) -> str:

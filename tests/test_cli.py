@@ -249,7 +249,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "verb without its group": ("inspect encoder", "No such command 'inspect'"),
     "no such checkpoint": ("model convert absent.pt --out new", "absent.pt: no such"),
     "no such recipe to run": ("run absent.yaml", "absent.yaml: no such recipe"),
-    "no stages to run": ("run key.yaml", "key.yaml: no key modle; a recipe of stages has about, out, stages"),
+    "no stages to run": ("run key.yaml", "key.yaml: no key modle; a recipe of stages has about, expect, out, stages"),
 }
 
 

@@ -397,6 +397,37 @@ def test_a_plan_breaks_no_word(monkeypatch, width, terminal):
     assert not terminal or all(len(line) <= width for line in file.getvalue().splitlines())
 
 
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0"),
+        (7.4, "7"),
+        (43_320, "43,000"),
+        (994_000, "990,000"),
+        (996_000, "1.0 million"),
+        (9.94e6, "9.9 million"),
+        (9.96e6, "10 million"),
+        (663e6, "660 million"),
+        (66.3e9, "66 billion"),
+        (1.04e12, "1.0 trillion"),
+        (2.5e15, "2,500 trillion"),
+    ],
+)
+def test_an_estimate_is_told_in_two_digits(count, words):
+    assert console.estimated(count) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, ""), (0.004, "<0.01"), (0.014, "0.01"), (0.99, "0.99"), (0.996, "1.0"), (9.94, "9.9"), (9.96, "10"),
+        (86.3, "86"), (1_949, "1,900"),
+    ],
+)  # fmt: skip
+def test_hours_are_told_in_two_digits(count, words):
+    assert console.hours(count) == words
+
+
 def test_hits_keep_their_ids_whole_or_folded(monkeypatch):
     _, file = shown(monkeypatch, terminal=True, TERM="dumb")
     name = "https://example.org/" + "long/" * 20

@@ -19,7 +19,8 @@ from seedcli.configs import VERBS
 from seedcli.stages.stage import identified, perform
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
-KEYS = {"out", "stages", "about"}
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")  # how environment variables are named, and stages are not
+KEYS = {"out", "stages", "about", "expect"}
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,14 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def read_steps(recipe: Mapping[str, Any], out: Path | None, assignments: Mapping[str, str], where: str) -> list[Step]:
+def read_steps(
+    recipe: Mapping[str, Any], out: Path | None, assignments: Mapping[str, str], where: str,
+    unset: dict[str, str] | None = None,
+) -> list[Step]:  # fmt: skip
     """The stages of a recipe, checked in full. `assignments` (STAGE.KEY -> value) win over it.
 
-    In any value, ${NAME} stands for the folder of an earlier stage, or else for an environment variable.
+    In any value, ${NAME} stands for the folder of an earlier stage, or else for an environment variable. One that isn't
+    set is a mistake, unless `unset` is given: it then stays as written, and goes in there with the place that names it.
     """
     if unknown := sorted(map(str, recipe.keys() - KEYS)):
         raise ConfigError(f"{where}: no key {unknown[0]}; a recipe of stages has {', '.join(sorted(KEYS))}")
@@ -64,7 +69,11 @@ def read_steps(recipe: Mapping[str, Any], out: Path | None, assignments: Mapping
         needs: list[str] = []
         own = {key.partition(".")[2]: value for key, value in assignments.items() if key.split(".")[0] == name}
         written, own = (
-            {key: _filled(value, folders, needs, f"{spot}: {key}") for key, value in given.items() if key != "verb"}
+            {
+                key: _filled(value, folders, needs, f"{spot}: {key}", unset)
+                for key, value in given.items()
+                if key != "verb"
+            }
             for given in (options, own)
         )
         config: Any = resolve(VERBS[verb], {"out": str(root / name), **written}, own, spot)
@@ -138,12 +147,14 @@ def set_aside(folder: Path) -> Path:
         return folder.rename(free)
 
 
-def _filled(value: Any, folders: Mapping[str, Path], needs: list[str], where: str) -> Any:
+def _filled(
+    value: Any, folders: Mapping[str, Path], needs: list[str], where: str, unset: dict[str, str] | None
+) -> Any:  # fmt: skip
     """A value with its ${...} replaced; the stages it names are added to `needs`."""
     if isinstance(value, dict):
-        return {key: _filled(item, folders, needs, where) for key, item in value.items()}
+        return {key: _filled(item, folders, needs, where, unset) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled(item, folders, needs, where) for item in value]
+        return [_filled(item, folders, needs, where, unset) for item in value]
     if not isinstance(value, str):
         return value
 
@@ -154,6 +165,9 @@ def _filled(value: Any, folders: Mapping[str, Path], needs: list[str], where: st
             return str(folders[name])
         if name in os.environ:
             return os.environ[name]
+        if unset is not None and VARIABLE.fullmatch(name):
+            unset.setdefault(name, where)
+            return found[0]
         raise ConfigError(
             f"{where}: ${{{name}}} is neither an earlier stage ({', '.join(folders) or 'none'}) nor in the environment"
         )

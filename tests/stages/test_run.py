@@ -210,6 +210,17 @@ def test_what_is_unknown_in_a_reference_is_named_before_anything_runs(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_needs_no_environment_and_tells_what_to_set(recipe, tmp_path, monkeypatch):
+    monkeypatch.delenv("ANIMALS")
+    answer = run(recipe, "--out", tmp_path / "out", "--dry-run")
+    assert answer.exit_code == 0
+    assert answer.stdout.splitlines()[-1] == "ANIMALS is not set: named by pretrain: text"
+    assert "pretrain: text: ${ANIMALS} is neither an earlier stage" in refused(recipe, "--out", tmp_path / "out")
+    path = tmp_path / "r.yaml"
+    path.write_text(RECIPE.replace('"${retriever}"', '"${retreiver}"'))
+    assert "encode: model: ${retreiver} is neither an earlier stage" in refused(path, "--dry-run")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -217,7 +228,7 @@ def test_what_is_unknown_in_a_reference_is_named_before_anything_runs(tmp_path):
         ("depth: 20", "depth: many", "search: depth: got 'many'; it should be a valid integer"),
         ("verb: finetune", "verb: finetun", "retriever: no verb 'finetun'; 'verb:' is one of pretrain, finetune"),
         ("  index: {vectors", "  flat: {vectors", "flat: no verb 'flat'"),
-        ("about:", "abuot:", "no key abuot; a recipe of stages has about, out, stages"),
+        ("about:", "abuot:", "no key abuot; a recipe of stages has about, expect, out, stages"),
         ("stages:", "stages: {}\nabout2:", "no key about2"),
         (
             '{vectors: "${encode}"}',
