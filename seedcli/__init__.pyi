@@ -241,6 +241,8 @@ def finetune(
     - optimize.epochs (40.0): Passes over the training queries, when steps is left out.
     - optimize.optimizer ('adamw'): adamw (DPR), or lamb without bias correction (the MS MARCO and MIND runs).
     - optimize.schedule ('linear'): How the rate falls to nothing after warm-up.
+    - optimize.schedule_steps (None): Steps in which the rate would come to nothing, where training ends before;
+      left out: all steps.
     - optimize.clip (2.0): Largest norm of the gradient.
     - optimize.weight_decay (0.0): Decoupled decay; AdamW's of matrices alone.
     - optimize.beta1 (0.9): Decay of the first moment.

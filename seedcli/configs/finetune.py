@@ -169,6 +169,12 @@ class Optimize:
     schedule: Annotated[Literal["linear", "cosine"], Doc("How the rate falls to nothing after warm-up."), RARE] = (
         "linear"
     )
+    schedule_steps: Annotated[
+        int | None,
+        Ge(1),
+        Doc("Steps in which the rate would come to nothing, where training ends before; left out: all steps."),
+        RARE,
+    ] = None
     warmup: Annotated[
         int | None, Ge(0), Doc("Steps in which the rate rises; left out: a tenth of all, at most DPR's 1,237.")
     ] = None

@@ -216,6 +216,10 @@ def train_towers(
         config.negatives.take,
     )  # fmt: skip
     steps = options.steps or math.ceil(options.epochs * batches.items / options.batch_size)
+    falls = options.schedule_steps or steps
+    if falls < steps:
+        told = f"--set optimize.schedule_steps={falls}"
+        raise ConfigError(f"{told}: the rate would be nothing before the last of {steps:,} steps")
     objective = ContrastiveObjective(towers, chosen_loss(config, towers), options.chunk is not None).to(runtime.device)
     make = {"adamw": adamw, "lamb": lamb}[options.optimizer]
     optimizer = make(objective, options.lr, (options.beta1, options.beta2), options.eps, options.weight_decay)
@@ -229,9 +233,10 @@ def train_towers(
     if config.negatives.negatives == ANCE and config.negatives.ance == "async":
         save_every = min(save_every, config.negatives.refresh)  # what is saved is what the other process searches with
     training = Training(
-        steps, warmup_steps(options.warmup, steps, 1_237), options.lr, options.clip, options.seed,
+        steps, warmup_steps(options.warmup, falls, 1_237), options.lr, options.clip, options.seed,
         config.saving.log_every, save_every, "fine-tune", config.saving.keep_last,
         config.saving.tensorboard, config.watch.watch_every, operations, rate, SCHEDULES[options.schedule],
+        falls,
     )  # fmt: skip
     with renewing(config, stage, preparation, data, batches) as renewal:
         return train(objective, optimizer, batches, training, stage.folder, runtime, stage.progress, watch, renewal)

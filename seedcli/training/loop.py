@@ -88,6 +88,7 @@ class Training:
     operations: float = 0.0  # floating-point ones a token, forward and backward; 0: unknown
     rate: float = 0.0  # of them a second that the devices of all processes reach in matrix products; 0: unknown
     schedule: Schedule = linear_schedule
+    schedule_steps: int = 0  # until the rate is nothing; 0: all
 
 
 def train(
@@ -145,7 +146,9 @@ def train(
             renews = renewal is not None and step + 1 < training.steps and renewal.due(step + 1)
             upcoming = None if renews else ahead.submit(draw, step + 1)
             for group in optimizer.param_groups:
-                group["lr"] = training.lr * training.schedule(step, training.warmup, training.steps)
+                group["lr"] = training.lr * training.schedule(
+                    step, training.warmup, training.schedule_steps or training.steps
+                )
             sums = accumulate(module, micro_batches, totals.counts, scaler, runtime, [training.seed, step])
             scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(objective.parameters(), training.clip)

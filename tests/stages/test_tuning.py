@@ -203,6 +203,13 @@ def test_lamb_and_the_cosine_schedule_are_taken(tune):
     assert records[-1]["loss"] < records[0]["loss"]
 
 
+def test_training_may_end_before_the_rate_has_fallen(tune):
+    records = log(tune(**{"optimize.schedule_steps": 10}))
+    assert [record["lr"] for record in records] == pytest.approx([1e-3, 1e-3, 8e-4 / 0.9, 7e-4 / 0.9])
+    with pytest.raises(ConfigError, match=r"schedule_steps=3: the rate would be nothing before the last of 4 steps"):
+        tune("short", **{"optimize.schedule_steps": 3})
+
+
 def test_a_fraction_takes_nested_parts_of_the_queries(tune, monkeypatch):
     trained = {}
 
