@@ -102,12 +102,13 @@ def searched(
     Shards and blocks are the same for any number of processes, and so is what is found.
     """
     here, ids = search.runtime, encoded_ids(shards)
+    passage_of = ids.astype(np.int64)
     blocks = [examples[begin : begin + BLOCK] for begin in range(0, len(examples), BLOCK)]
     parts = []
     with search.progress.track("search", len(examples), "queries") as advance:
         for round_ in range(0, len(blocks), here.world):
             own = blocks[round_ : round_ + here.world][here.rank : here.rank + 1]
-            parts += [searched_block(search, shards, ids, block) for block in own]
+            parts += [searched_block(search, shards, ids, passage_of, block) for block in own]
             advance(sum(map(len, blocks[round_ : round_ + here.world])))
             heed(here, asked)
     if here.world == 1:
@@ -121,14 +122,14 @@ def searched(
 
 
 def searched_block(
-    search: Search, shards: Sequence[Shard], ids: NDArray[np.bytes_], examples: NDArray[np.int64]
-) -> Found:
-    """What is found for some examples, which are encoded together."""
+    search: Search, shards: Sequence[Shard], ids: NDArray[np.bytes_], passage_of: NDArray[np.int64],
+    examples: NDArray[np.int64],
+) -> Found:  # fmt: skip
+    """What is found for some examples, which are encoded together; `passage_of` has the passage of each vector."""
     data, here = search.data, search.runtime
     tokens = [data.queries.tokens[row] for row in data.trained[examples].tolist()]
     vectors, _ = encode_rows(search.towers.query, tokens, "query", search.tokenizer, here, TOKENS[here.device.type])
-    depth, passage_of = min(search.depth, len(data.passages.tokens)), ids.astype(np.int64)  # of each vector
-    found = nearest(vectors, shards, ids, depth, here.device, lambda _, *__: None)
+    found = nearest(vectors, shards, ids, search.depth, here.device, lambda _, *__: None)
     positives = []
     for example, vector in zip(examples.tolist(), vectors, strict=True):
         begins, ends = (np.searchsorted(passage_of, data.positives[example], side=side) for side in ("left", "right"))

@@ -133,22 +133,23 @@ def train(
         if watch is not None and start == 0 and not last:
             last = dict(watch(0))
             runtime.share(partial(log.write, 0, last))
-        if renewal is not None and start < training.steps:
-            renewed = renewal(start, lambda: interruption.number)
-            if renewed:
-                runtime.share(partial(log.write, start, renewed))
+        over = start > 0 and watch is not None and watch.enough
+
+        def renew(step: int) -> None:
+            if renewal is not None and (news := renewal(step, lambda: interruption.number)):
+                runtime.share(partial(log.write, step, news))
+
+        if not over and start < training.steps:
+            renew(start)
         micro_batches = draw(start)
         totals = Totals(micro_batches, False, runtime)
         health = Health(terms, scaler.is_enabled(), first, getattr(objective, "guess", GUESS))
-        window = Window()
-        over = start > 0 and watch is not None and watch.enough
+        window, falls = Window(), training.schedule_steps or training.steps
         for step in range(start, start if over else training.steps):
             renews = renewal is not None and step + 1 < training.steps and renewal.due(step + 1)
             upcoming = None if renews else ahead.submit(draw, step + 1)
             for group in optimizer.param_groups:
-                group["lr"] = training.lr * training.schedule(
-                    step, training.warmup, training.schedule_steps or training.steps
-                )
+                group["lr"] = training.lr * training.schedule(step, training.warmup, falls)
             sums = accumulate(module, micro_batches, totals.counts, scaler, runtime, [training.seed, step])
             scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(objective.parameters(), training.clip)
@@ -182,12 +183,11 @@ def train(
                 raise Interrupted(message, interruption.number or signal.SIGTERM)
             if looks and watch is not None and watch.enough:
                 break
-            if renewal is not None and not ends:
-                if renewed := renewal(done, lambda: interruption.number):
-                    runtime.share(partial(log.write, done, renewed))
-                if renews:
-                    micro_batches = draw(done)
-                    totals, window = Totals(micro_batches, False, runtime), Window()
+            if not ends:
+                renew(done)
+            if renews:
+                micro_batches = draw(done)
+                totals, window = Totals(micro_batches, False, runtime), Window()
     return last
 
 

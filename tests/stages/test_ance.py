@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,12 @@ def test_margins_and_answers_filter_each_set(tune):
     assert sets(free)[0]["negatives_above_positive"] > 0
     assert sets(kept)[0]["negatives_above_positive"] == 0
     assert sets(kept)[0]["negatives_dropped"] > sets(free)[0]["negatives_dropped"]
+
+
+def test_long_passages_are_found_by_their_best_segment(tune):
+    out = tune(**{"tower.segments": 3, "tower.passage_length": 8, "negatives.hard": 2})
+    assert len(sets(out)) == 3
+    assert sets(out)[0]["negatives_dropped"] <= 40  # of each query's 20 candidates its one positive at most
 
 
 @pytest.mark.parametrize(
@@ -309,8 +316,9 @@ def test_both_sides_are_killed_at_random_and_training_comes_to_its_end(chain, tm
                         time.sleep(0.01)  # until a refresher is at work
                     time.sleep(rng.uniform(0, 1.5))
                     if trainer.poll() is None and rng.random() < 0.6:
-                        os.kill(json.loads(beats.read_text())["process"], signal.SIGKILL)
-                        kills["refresher"] += 1
+                        with suppress(ProcessLookupError, FileNotFoundError):  # it ended by itself
+                            os.kill(json.loads(beats.read_text())["process"], signal.SIGKILL)
+                            kills["refresher"] += 1
                     elif trainer.poll() is None:
                         trainer.kill()
                         kills["trainer"] += 1
