@@ -25,7 +25,7 @@ from objectives import read_lines, say, versions
 
 from seedcli.base.config import resolve
 from seedcli.base.files import read_json, write_text
-from seedcli.base.manifest import digest
+from seedcli.base.manifest import digest, identify
 from seedcli.base.progress import Silent
 from seedcli.configs import VERBS
 from seedcli.stages.stage import perform
@@ -56,6 +56,8 @@ Line = dict[str, Any]
 def main() -> None:
     options = read_options()
     settings = {name: value for name, value in vars(options).items() if name not in INCIDENTAL}
+    if options.start is not None:
+        settings["start"] = identify(options.start).identity[:12]
     if options.table:
         print("\n".join(table(read_lines(options.results))))
         return
@@ -186,7 +188,7 @@ def training(folder: Path) -> Line:
 def command(settings: dict[str, Any]) -> str:
     """What gives the lines again, whatever the defaults are by then."""
     words = ["--work", "ance", "--start", "RETRIEVER"]
-    for name, value in settings.items():
+    for name, value in ((name, value) for name, value in settings.items() if name != "start"):
         words += [f"--{name.replace('_', '-')}", str(value)]
     return f"SEED_DATA=FOLDER python benchmarks/ance.py {shlex.join(words)}"
 

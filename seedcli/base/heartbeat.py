@@ -1,4 +1,4 @@
-"""Two processes that work beside each other on one folder, and know whether the other lives."""
+"""Two processes that work beside each other on one folder, and know whether the other is still there."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from seedcli.base.errors import refusal
 from seedcli.base.files import Closing, write_text
 
 PERIOD = 5.0  # seconds between beats
@@ -48,11 +47,8 @@ class Heartbeat(Closing):
     def _beat(self) -> None:
         self._beats += 1
         told = {"beat": self._beats, "host": platform.node(), "process": os.getpid()}
-        try:
+        with suppress(OSError):  # the next beat may come through; a full disk is told by those who write more
             write_text(self.folder / f"{self.own}.json", json.dumps(told) + "\n")
-        except OSError as error:
-            if refusal(error) is None:  # a full disk is told by those who write more
-                raise
 
     def _listen(self) -> None:
         state, now = self.partner_state(), time.monotonic()

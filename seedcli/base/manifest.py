@@ -6,6 +6,7 @@ it runs, it decides what is done, resumed or new. Its *identity* adds the output
 
 import dataclasses
 import fcntl
+import fnmatch
 import hashlib
 import json
 import os
@@ -200,8 +201,7 @@ def open_folder(path: Path, verb: str, config: Any, inputs: Mapping[str, Input],
         if old is not None and old.status == "finished":
             yield Folder(path, finished(path, verb))
             return
-        for part in path.rglob(f".*{PART}"):  # what a killed process was writing
-            part.unlink()
+        remove_parts(path)
         manifest = Manifest(
             verb, "running", plan, None, plain(config), _beside(inputs, path), {}, {}, seedcli.__version__,
             library_versions(), machine(), time.time(), 0.0,
@@ -213,6 +213,14 @@ def open_folder(path: Path, verb: str, config: Any, inputs: Mapping[str, Input],
             if {entry.name for entry in path.iterdir()} <= {MANIFEST, ".lock"}:  # a mistake before any work
                 shutil.rmtree(path)
             raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process was writing; a folder below that has a lock is another process's."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not Path(parent, name, LOCK).exists()]
+        for name in fnmatch.filter(names, f".*{PART}"):
+            Path(parent, name).unlink(missing_ok=True)
 
 
 def check_folder(path: Path, verb: str, config: Any, plan: str) -> None:

@@ -30,6 +30,7 @@ class NegativeSet(NamedTuple):
     negatives: Ragged  # [S] rows of passages, the best first
     scores: Scores  # [S]
     told: Mapping[str, float]  # what is worth knowing of it
+    dropped: Mapping[str, int] = {}  # candidates, by what dropped them
 
     def of(self, data: TrainingSet) -> TrainingSet:
         """The set's examples of a training set, with its negatives."""
@@ -57,9 +58,9 @@ def joined(parts: Sequence[Found]) -> Found:
     return Found(examples[order], *columns)
 
 
-def covered(total: int, share: float, number: int, seed: int) -> NDArray[np.int64]:
-    """The examples of a set [S], ascending: of a fifth, five sets in turn cover all E of them, each once."""
-    parts = max(1, round(1 / share))
+def covered(total: int, parts: int, number: int, seed: int) -> NDArray[np.int64]:
+    """The examples of a set [S], ascending: as many sets as there are parts cover all E of them, each once."""
+    parts = min(parts, total)
     places = np.arange(total * (number % parts) // parts, total * (number % parts + 1) // parts, dtype=np.int64)
     return np.sort(permuted(places, total, seed, 0)) if parts > 1 else places
 
@@ -67,8 +68,8 @@ def covered(total: int, share: float, number: int, seed: int) -> NDArray[np.int6
 def negative_set(
     number: int, step: int, data: TrainingSet, found: Found, places: slice, before: NegativeSet | None,
     sift: Callable[[TrainingSet], tuple[TrainingSet, dict[str, int]]],
-) -> tuple[NegativeSet, dict[str, int]]:  # fmt: skip
-    """A set of what was found, and how many candidates each filter dropped; `sift` has the filters that were asked for.
+) -> NegativeSet:  # fmt: skip
+    """A set of what was found; `sift` has the filters that were asked for.
 
     It tells the share of candidates that were `before`, and of those that score above the best positive.
     """
@@ -84,8 +85,7 @@ def negative_set(
     set_ = set_._replace(negatives=negatives, scores=kept)
     if before is not None and (common := overlap(set_, before)) is not None:
         told["overlap"] = common
-    dropped |= more
-    return set_._replace(told=told | {"dropped": float(sum(dropped.values()))}), dropped
+    return set_._replace(told=told, dropped=dropped | more)
 
 
 def overlap(new: NegativeSet, old: NegativeSet) -> float | None:
@@ -134,7 +134,7 @@ def write_set(folder: Path, made: NegativeSet) -> None:
         "positive_scores": made.scores.positives.values,
     }
     path = set_path(folder, made.number)
-    known = {"step": made.step, "told": dict(made.told)}
+    known = {"step": made.step, "told": dict(made.told), "dropped": dict(made.dropped)}
     with telling_refusals(path), written_whole(path) as aside:
         save_file(
             {name: np.ascontiguousarray(values) for name, values in tensors.items()}, aside, {"set": json.dumps(known)}
@@ -151,11 +151,18 @@ def read_set(folder: Path, number: int) -> NegativeSet:
         negatives = Ragged(tensors["rows"], tensors["offsets"])
         positives = Ragged(tensors["positive_scores"], tensors["positive_offsets"])
         scores = Scores(positives, Ragged(tensors["scores"], tensors["offsets"]))
-        return NegativeSet(number, int(known["step"]), tensors["examples"], negatives, scores, known["told"])
+        step, told, dropped = (known[name] for name in ("step", "told", "dropped"))
+        return NegativeSet(number, int(step), tensors["examples"], negatives, scores, told, dropped)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         if not path.exists():
             raise FileNotFoundError(path) from None
         raise DataError(f"{path}: not a set of negatives ({error}); remove it") from None
+
+
+def step_of(folder: Path, number: int) -> int:
+    """The step of a set that is there."""
+    with safe_open(set_path(folder, number), framework="np") as file:
+        return int(json.loads(file.metadata()["set"])["step"])
 
 
 def prune(folder: Path, first: int) -> None:

@@ -28,8 +28,9 @@ from seedcli.retrieval.encoding import encode_rows
 from seedcli.retrieval.exact import encoded_ids, nearest, rescore
 from seedcli.retrieval.vectors import Shard, open_shards, shard_path, write_shard
 
-SHARD, SHARDS = 1 << 14, 16  # passages of a shard at most, and of how many there are at least
-BLOCK = 1 << 10  # queries searched for at a time
+SHARD = 1 << 14  # passages of a shard at most
+SHARES = 16  # shards and blocks there are at least
+BLOCK = {"cpu": 1 << 10, "cuda": 1 << 14}  # queries searched for at a time; all vectors pass for each block
 TOKENS = {"cpu": 8_192, "cuda": 1 << 17}  # encoded at a time, padding included
 
 
@@ -45,8 +46,8 @@ class Search(NamedTuple):
     progress: Progress
 
 
-def find(search: Search, examples: NDArray[np.int64], step: int, asked: Callable[[], int]) -> Found:
-    """The `depth` passages that score best for each of the examples [S]; all of it in every process.
+def find(search: Search, examples: NDArray[np.int64], step: int, asked: Callable[[], int]) -> Found | None:
+    """The `depth` passages that score best for each of the examples [S]; None but in the first process.
 
     `step` tells the weights: what was encoded with those of another is thrown away. Raises Interrupted, in all
     processes, when one was asked to stop.
@@ -62,15 +63,15 @@ def find(search: Search, examples: NDArray[np.int64], step: int, asked: Callable
         search.towers.train(training)
 
 
-def shard_size(total: int) -> int:
-    """Passages of a shard: the same for any number of processes, and few enough for all to have some."""
-    return min(SHARD, max(1, total // SHARDS))
+def share_size(total: int, most: int) -> int:
+    """Passages of a shard, or queries of a block: the same for any number of processes, and some for each."""
+    return min(most, max(1, total // SHARES))
 
 
 def encode(search: Search, folder: Path, asked: Callable[[], int]) -> list[Shard]:
     """All passages, by their rows; each process writes every W-th shard that is not there yet."""
     here, total = search.runtime, len(search.data.passages.tokens)
-    size = shard_size(total)
+    size = share_size(total, SHARD)
     shards = [range(begin, min(begin + size, total)) for begin in range(0, total, size)]
     there = {number for number in range(len(shards)) if shard_path(folder, number).is_file()}
     with search.progress.track("encode", total, "passages", sum(len(shards[number]) for number in there)) as advance:
@@ -96,15 +97,16 @@ def encode_shard(search: Search, rows: range, path: Path, advance: Advance) -> N
 
 def searched(
     search: Search, shards: Sequence[Shard], folder: Path, examples: NDArray[np.int64], asked: Callable[[], int]
-) -> Found:
-    """What is found for the examples [S]: each process searches for every W-th block of them.
+) -> Found | None:
+    """What is found for the examples [S], in the first process: each searches for every W-th block of them.
 
     Shards and blocks are the same for any number of processes, and so is what is found.
     """
     here, ids = search.runtime, encoded_ids(shards)
     passage_of = ids.astype(np.int64)
-    blocks = [examples[begin : begin + BLOCK] for begin in range(0, len(examples), BLOCK)]
-    parts = []
+    size = share_size(len(examples), BLOCK[here.device.type])
+    blocks = [examples[begin : begin + size] for begin in range(0, len(examples), size)]
+    parts: list[Found] = []
     with search.progress.track("search", len(examples), "queries") as advance:
         for round_ in range(0, len(blocks), here.world):
             own = blocks[round_ : round_ + here.world][here.rank : here.rank + 1]
@@ -113,12 +115,11 @@ def searched(
             heed(here, asked)
     if here.world == 1:
         return joined(parts)
+    names = [f"found-{rank}-of-{here.world}.safetensors" for rank in range(min(here.world, len(blocks)))]
     if parts:
-        _save(folder / f"found-{here.rank}.safetensors", joined(parts))
+        _save(folder / names[here.rank], joined(parts))
     here.barrier()
-    everything = joined([_load(path) for path in sorted(folder.glob("found-*.safetensors"))])
-    here.barrier()
-    return everything
+    return joined([_load(folder / name) for name in names]) if here.first else None
 
 
 def searched_block(
@@ -133,8 +134,11 @@ def searched_block(
     positives = []
     for example, vector in zip(examples.tolist(), vectors, strict=True):
         begins, ends = (np.searchsorted(passage_of, data.positives[example], side=side) for side in ("left", "right"))
-        own = [np.arange(*each) for each in zip(begins.tolist(), ends.tolist(), strict=True)]
-        positives.append([rescore(vector, shards, rows).max() for rows in own])
+        rows = np.concatenate([np.arange(*each) for each in zip(begins.tolist(), ends.tolist(), strict=True)])
+        order = np.argsort(rows)
+        scores = np.empty(len(rows), np.float32)
+        scores[order] = rescore(vector, shards, rows[order])
+        positives.append(np.maximum.reduceat(scores, np.cumsum(ends - begins) - (ends - begins)))
     return Found(
         examples,
         Ragged.of((passage_of[rows] for rows, _ in found), np.int64),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seedcli.base.errors import DataError, Interrupted
+from seedcli.base.files import read_json, write_json
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.negatives.ance import NegativeSet, covered, negative_set, numbers_of, prune, read_set, set_path, write_set
@@ -27,34 +28,38 @@ class Miner(NamedTuple):
 
     search: Search
     places: slice
-    share: float  # of the examples, that a set covers
+    parts: int  # of the examples, of which a set covers one
     seed: int
     sift: Callable[[TrainingSet], tuple[TrainingSet, dict[str, int]]]
     sets: Path  # the folder they are published in
 
-    def make(self, number: int, step: int, before: NegativeSet | None, asked: Asked) -> NegativeSet:
+    def make(self, number: int, step: int, asked: Asked) -> NegativeSet:
         """Publish a set of the weights as they are after `step` steps; every process calls this."""
         here, data, began = self.search.runtime, self.search.data, time.monotonic()
-        found = find(self.search, covered(len(data.trained), self.share, number, self.seed), step, asked)
+        found = find(self.search, covered(len(data.trained), self.parts, number, self.seed), step, asked)
 
-        def publish() -> dict[str, int]:
-            made, dropped = negative_set(number, step, data, found, self.places, before, self.sift)
-            seconds = {"refresh_seconds": time.monotonic() - began}
-            write_set(self.sets, made._replace(told=dict(made.told) | seconds))
-            shutil.rmtree(self.search.folder, ignore_errors=True)
-            return dropped
+        def publish() -> None:
+            if found is not None:
+                last = number - self.parts  # the newest that covers the same examples
+                before = read_set(self.sets, last) if set_path(self.sets, last).is_file() else None
+                made = negative_set(number, step, data, found, self.places, before, self.sift)
+                seconds = {"refresh_seconds": time.monotonic() - began}
+                write_set(self.sets, made._replace(told=dict(made.told) | seconds))
 
-        dropped = here.share(publish)
+        here.share(publish)
         made = read_set(self.sets, number)
-        self.search.progress.say(describe(made, dropped))
+        here.barrier()
+        if here.first:
+            shutil.rmtree(self.search.folder, ignore_errors=True)
+        self.search.progress.say(describe(made))
         return made
 
 
-def describe(made: NegativeSet, dropped: dict[str, int]) -> str:
+def describe(made: NegativeSet) -> str:
     """A set in words, for a person."""
     told = [f"{made.told['overlap']:.0%} as before"] if "overlap" in made.told else []
     told += [f"{made.told['above_positive']:.0%} above the positive"] if "above_positive" in made.told else []
-    told += [f"{count:,} {name}" for name, count in dropped.items() if count]
+    told += [f"dropped: {count:,} {name}" for name, count in made.dropped.items() if count]
     queries, candidates = len(made.examples), len(made.negatives.values)
     counts = f"{candidates:,} candidates of {queries:,} queries in {made.told['refresh_seconds']:.0f} s"
     return f"negatives of step {made.step:,}: {counts}" + (f" ({', '.join(told)})" if told else "")
@@ -65,9 +70,20 @@ def values_of(made: NegativeSet) -> dict[str, float]:
     return {"negatives_step": made.step, **{f"negatives_{name}": value for name, value in made.told.items()}}
 
 
+def report(folder: Path, made: NegativeSet) -> None:
+    """Add a set to negatives.json, in the place of those of the same number and later ones."""
+    path = folder / "negatives.json"
+    known = read_json(path) if path.is_file() else {}
+    sets = [told for told in known.get("sets", []) if told["number"] < made.number]
+    counts = {"queries": len(made.examples), "candidates": len(made.negatives.values), "dropped": dict(made.dropped)}
+    told = {name: value for name, value in made.told.items() if not name.endswith("seconds")}
+    new = {"number": made.number, "step": made.step, **counts, **told}
+    write_json(path, known | {"sets": [*sets, new]})
+
+
 class InTurn:
-    """Every so many steps training waits for a new set. What a set is made from is saved before, so that a resumed run
-    has the same sets."""
+    """Every so many steps training waits for a new set; the step is saved before, so that a resumed run has the same
+    sets."""
 
     def __init__(self, miner: Miner, batches: ContrastiveBatches, every: int, folder: Path):
         self.miner, self.batches, self.every, self.folder = miner, batches, every, folder
@@ -81,88 +97,86 @@ class InTurn:
         if self.current is not None and not self.due(step):
             return {}
         here, sets, number = self.miner.search.runtime, self.miner.sets, step // self.every
-        before = self.current or here.share(lambda: self._before(number))
-        there = here.share(lambda: set_path(sets, number).is_file())
-        values: dict[str, float] = {}
+        there, logged = here.share(lambda: self._state(number, step))
+        trained = {"training_seconds": time.monotonic() - self.since} if self.current is not None else {}
         if there:
             self.current = read_set(sets, number)
-            values = {} if here.share(lambda: self._logged(step)) else values_of(self.current)
-        elif not self.due(step):
+        elif self.due(step):
+            self.current = self.miner.make(number, step, asked)
+        else:
             raise DataError(
                 f"{set_path(sets, number)}: gone, and can't be made again from step {step:,}; --overwrite begins anew"
             )
-        else:
-            trained = time.monotonic() - self.since
-            self.current = self.miner.make(number, step, before, asked)
-            values = values_of(self.current) | ({"training_seconds": trained} if number and before else {})
-        self.batches.data = self.current.of(self.miner.search.data)
-        here.share(self._prune)
+        made = self.current
+        self.batches.data = made.of(self.miner.search.data)
+        here.share(lambda: self._settle(made))
         self.since = time.monotonic()
-        return values
+        return {} if logged else values_of(made) | trained
 
-    def _before(self, number: int) -> NegativeSet | None:
-        """The set before one; those after it are of steps that a killed run lost."""
-        sets = self.miner.sets
+    def _state(self, number: int, step: int) -> tuple[bool, bool]:
+        """Whether a set is there, and in the log; those after it are of steps that a killed run lost, and go."""
+        sets, log = self.miner.sets, self.folder / "log.jsonl"
         for later in (other for other in numbers_of(sets) if other > number):
             set_path(sets, later).unlink()
-        return read_set(sets, number - 1) if set_path(sets, number - 1).is_file() else None
+        records = map(json.loads, log.read_text().splitlines() if log.is_file() else [])
+        return set_path(sets, number).is_file(), any(record.get("negatives_step") == step for record in records)
 
-    def _logged(self, step: int) -> bool:
-        records = map(json.loads, (self.folder / "log.jsonl").read_text().splitlines())
-        return any(record.get("negatives_step") == step for record in records)
-
-    def _prune(self) -> None:
-        """Keep the sets that a checkpoint may go on with."""
+    def _settle(self, made: NegativeSet) -> None:
+        """Report a set, and keep no more than a checkpoint may go on with, or a later set be compared with."""
+        report(self.folder, made)
         steps = [checkpoint.step for checkpoint in checkpoints(self.folder / CHECKPOINTS)]
-        prune(self.miner.sets, min(steps, default=0) // self.every)
+        prune(self.miner.sets, min(steps, default=0) // self.every - self.miner.parts)
 
 
 class Beside:
     """Another process makes sets of the newest checkpoint; the newest set is taken, and training goes on meanwhile.
 
-    It waits for the first set, and while the negatives are older than `staleness` steps. The first process calls
-    `attend` now and then.
+    It waits for the first set, and before a step whose negatives would be more than `staleness` steps old; what was
+    trained until then is saved before, for the other process. The first process calls `attend` now and then.
     """
 
     def __init__(
         self, sets: Path, data: TrainingSet, batches: ContrastiveBatches, staleness: int | None, runtime: Runtime,
-        progress: Progress, attend: Callable[[], None],
+        progress: Progress, attend: Callable[[], None], folder: Path,
     ):  # fmt: skip
         self.sets, self.data, self.batches, self.staleness = sets, data, batches, staleness
-        self.runtime, self.progress, self.attend = runtime, progress, attend
+        self.runtime, self.progress, self.attend, self.folder = runtime, progress, attend, folder
         self.current: NegativeSet | None = None
 
-    def due(self, step: int) -> bool:  # noqa: ARG002  (as the protocol has it)
-        return False
+    def due(self, step: int) -> bool:
+        return self.current is not None and self.staleness is not None and step - self.current.step > self.staleness
 
     def __call__(self, step: int, asked: Asked) -> dict[str, float]:
-        if self.current is not None and step % POLL:
+        if self.current is not None and step % POLL and not self.due(step):
             return {}
         values: dict[str, float] = {}
+        began = time.monotonic()
         while True:
             number = self.runtime.share(lambda: self._newest(step, asked))
             if number is None:
-                raise Interrupted("stopped while waiting for negatives; repeat the command to go on", signal.SIGTERM)
+                told = "stopped while waiting for negatives; repeat the command to go on"
+                raise Interrupted(told, asked() or signal.SIGTERM)
             if self.current is not None and number <= self.current.number:
                 return values
-            self.current = read_set(self.sets, number)
-            self.batches.data = self.current.of(self.data)
-            late = step - self.current.step
-            values = values_of(self.current) | {"negatives_staleness": late}
-            self.progress.say(f"step {step:,}: {describe(self.current, {})}")
+            made = self.current = read_set(self.sets, number)
+            self.batches.data = made.of(self.data)
+            self.runtime.share(lambda made=made: report(self.folder, made))  # type: ignore[misc]
+            values = values_of(made) | {"negatives_staleness": step - made.step}
+            values["waiting_seconds"] = time.monotonic() - began
+            self.progress.say(f"step {step:,}: {describe(made)}")
 
     def _newest(self, step: int, asked: Asked) -> int | None:
-        """The number of the newest set, once it is new enough; None when asked to stop before there was any."""
+        """The number of the newest set, once it is new enough; None when asked to stop before it was."""
         told = False
         while True:
             self.attend()
-            newest = max(numbers_of(self.sets), default=None)
-            current = self.current
+            newest, current = max(numbers_of(self.sets), default=None), self.current
             if newest is not None and (current is None or newest > current.number):
                 return newest
-            late = current is None or (self.staleness is not None and step - current.step > self.staleness)
-            if not late or asked():
-                return None if current is None else current.number
+            if current is not None and not self.due(step):
+                return current.number
+            if asked():
+                return None
             if not told:
                 self.progress.say("waiting for negatives")
                 told = True

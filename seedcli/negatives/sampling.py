@@ -44,9 +44,9 @@ class ContrastiveBatches:
 
     def __init__(
         self, data: TrainingSet, pad: int, size: int, hard: int, seed: int, loss: LossName, grouping: Grouping,
-        take: Literal["random", "first"] = "random",
+        take: Literal["random", "first"] = "random", fills: bool = True,
     ):  # fmt: skip
-        self.take = take
+        self.take, self.fills = take, fills
         self.data, self.pad, self.size, self.hard, self.seed = data, pad, size, hard, seed
         self.triples, self.taught, self.grouping = loss in TRIPLES, loss in TAUGHT, grouping
 
@@ -133,7 +133,8 @@ class ContrastiveBatches:
         """Rows of `hard` different negatives, and where they stand among those of the query.
 
         Where these are too few the rest are random passages but no positives, at place -1; a collection that lacks so
-        many gives some twice, and one without any the positive, which doesn't count.
+        many gives some twice, and one without any the positive, which doesn't count. Unless the batches are to be
+        filled: then the positive takes all places that are left.
         """
         numbers, right = self.data.passages.numbers, self._right(row)
         pool = self.data.negatives[row]
@@ -143,6 +144,9 @@ class ContrastiveBatches:
             chosen = rng.choice(places, self.hard, replace=False) if drawn else places[: self.hard]
             return pool[chosen].tolist(), chosen.tolist()
         found = pool[places].tolist()
+        if not self.fills:
+            rest = self.hard - len(found)
+            return [*found, *[int(self.data.positives[row][0])] * rest], [*places.tolist(), *[-1] * rest]
         size = min(len(numbers), 4 * (self.hard + len(found) + len(right)))
         others = map(int, rng.choice(len(numbers), size, replace=False))
         allowed = (other for other in others if other not in found and numbers[other] not in right)

@@ -159,12 +159,12 @@ def merge(scores: Tensor, rows: Tensor, block: Tensor, begin: int, count: int) -
 
 def rescore(query: NDArray[np.float32], shards: Sequence[Shard], rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Inner products of a query [D] with the vectors of ascending `rows`, summed in float64 in one fixed order."""
-    parts, begin = [], 0
-    for shard in shards:
-        inside = rows[(rows >= begin) & (rows < begin + shard.size)] - begin
-        if len(inside):
-            parts.append(shard.vectors[inside])
-        begin += shard.size
+    ends = np.cumsum([shard.size for shard in shards])
+    of_shard = np.searchsorted(ends, rows, side="right")
+    parts = [
+        shards[number].vectors[rows[of_shard == number] - (ends[number] - shards[number].size)]
+        for number in np.unique(of_shard).tolist()
+    ]
     products = np.concatenate(parts).astype(np.float64) * query.astype(np.float64)
     scores: NDArray[np.float32] = np.add.reduce(np.ascontiguousarray(products), axis=1).astype(np.float32)
     return scores

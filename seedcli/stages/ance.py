@@ -2,14 +2,12 @@
 
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen, TimeoutExpired
-from typing import Any
 
 import torch
 
@@ -28,6 +26,7 @@ from seedcli.stages.stage import Stage
 from seedcli.stages.training_set import ANCE, Preparation, places
 from seedcli.training.loop import Renewal
 
+LOG = "refresher.log"  # in the folder below
 FOLDER = "ance"  # in that of the stage: sets of negatives, vectors, and who is at work
 PARENT = "SEED_PARENT"  # in the environment of a refresher that ends with the process that started it
 TRIES = 3  # a refresher that ends so often without a new set is not started again
@@ -50,7 +49,8 @@ def miner(config: FinetuneConfig, stage: Stage, folder: Path, preparation: Prepa
         stage.runtime,
         stage.progress,
     )
-    return Miner(search, where, options.refresh_share, config.optimize.seed, preparation.sifted, folder)
+    parts = round(1 / options.refresh_share)
+    return Miner(search, where, parts, config.optimize.seed, preparation.sifted, folder)
 
 
 @contextmanager
@@ -65,8 +65,9 @@ def renewing(
         made = miner(config, stage, folder, preparation, data)
         yield InTurn(made, batches, options.refresh, stage.folder)
     else:
-        with beside(config, stage) if stage.runtime.first else nullcontext(lambda: None) as attend:
-            yield Beside(folder, data, batches, options.staleness, stage.runtime, stage.progress, attend)
+        looks_after = beside(config, stage) if stage.runtime.first else nullcontext(lambda: None)
+        with half_the_threads(config, stage), looks_after as attend:
+            yield Beside(folder, data, batches, options.staleness, stage.runtime, stage.progress, attend, stage.folder)
 
 
 class Refresher:
@@ -76,7 +77,7 @@ class Refresher:
         self.folder, self.stage = stage.folder / FOLDER, stage
         write_text(self.folder / "refresher.yaml", dump_yaml(plain(config)))
         self.threads = config.machine.threads or torch.get_num_threads()
-        self.log = self.folder / "refresher.log"
+        self.log = self.folder / LOG
         self.deaths, self.sets = 0, -1
         self.process = self._start()
 
@@ -85,6 +86,9 @@ class Refresher:
         given = module_process("seedcli", RANK="0", WORLD_SIZE="1", LOCAL_RANK=str(gpu), **{PARENT: str(os.getpid())})
         flags = ["--recipe", str(self.folder / "refresher.yaml"), "--role", "refresher", "--threads", str(self.threads)]
         given["args"] += ["finetune", *flags]
+        if gpus_taken(self.stage):
+            shared = ", which training uses too" if gpu < gpus_taken(self.stage) else ""
+            self.stage.progress.say(f"negatives are searched for on GPU {gpu}{shared}")
         with self.log.open("ab") as log:
             return Popen(**given, stdin=PIPE, stdout=log, stderr=STDOUT)
 
@@ -96,7 +100,8 @@ class Refresher:
         sets = max(numbers_of(self.folder), default=-1)
         self.deaths = self.deaths + 1 if sets == self.sets else 1
         self.sets = sets
-        said = self.log.read_text(errors="replace").strip().splitlines()[-1:] or [""]
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        said = [line for line in lines if line.startswith("error:")][-1:] or lines[-1:] or [""]
         if self.deaths >= TRIES:
             raise SeedError(
                 f"the search for negatives ended {TRIES} times (exit code {code}): {said[0]}; see {self.log}"
@@ -122,13 +127,14 @@ def gpus_taken(stage: Stage) -> int:
 
 
 @contextmanager
-def beside(config: FinetuneConfig, stage: Stage) -> Iterator[Any]:
+def beside(config: FinetuneConfig, stage: Stage) -> Iterator[Callable[[], None]]:
     """A function to call now and then while training: it sees to it that someone searches for negatives."""
     folder, say, alone = stage.folder / FOLDER, stage.progress.say, config.negatives.role == "trainer"
     folder.mkdir(exist_ok=True)
 
     def lost(who: str) -> None:
-        say(f"nobody searches for negatives ({who}); start it with the same options and --role refresher")
+        start = "start it with the same options and --role refresher" if alone else f"see {folder / LOG}"
+        say(f"the search for negatives is silent ({who}); {start}")
 
     def found(who: str) -> None:
         say(f"{who} searches for negatives")
@@ -137,13 +143,23 @@ def beside(config: FinetuneConfig, stage: Stage) -> Iterator[Any]:
         if alone:
             yield lambda: None
             return
-        if stage.runtime.device.type == "cpu" and not config.machine.threads:
-            torch.set_num_threads(max(1, torch.get_num_threads() // 2))
         child = Refresher(config, stage)
         try:
             yield child.attend
         finally:
             child.close()
+
+
+@contextmanager
+def half_the_threads(config: FinetuneConfig, stage: Stage) -> Iterator[None]:
+    """Of a CPU, unless their number is given: the other half is the second process's."""
+    before = torch.get_num_threads()
+    if stage.runtime.device.type == "cpu" and not config.machine.threads and config.negatives.role == "both":
+        torch.set_num_threads(max(1, before // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def end_with_parent() -> None:
@@ -152,7 +168,8 @@ def end_with_parent() -> None:
         return
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):
+            pass
         os.kill(os.getpid(), signal.SIGKILL)  # nothing is written but whole files
 
     threading.Thread(target=wait, daemon=True).start()

@@ -107,6 +107,8 @@ def check_ance(config: FinetuneConfig) -> None:
         for name in ("refresh", "ance", "refresh_share", "ance_compat"):
             if getattr(options, name) != getattr(usual, name):
                 raise ConfigError(f"negatives.{name}: is for --negatives {ANCE}")
+    if abs(1 / options.refresh_share - round(1 / options.refresh_share)) > 1e-6:
+        raise ConfigError("--set negatives.refresh_share: give one in so many, such as 0.5, 0.25 or 0.2")
     if options.ance != "async" and (options.role != "both" or options.staleness is not None):
         raise ConfigError("--role and negatives.staleness: are for --negatives ance --ance async")
 
@@ -131,7 +133,9 @@ def run(config: FinetuneConfig, stage: Stage) -> Outcome:
             watch.restore()
     if stage.runtime.first:
         files += save_towers(stage.folder, towers, tokenizer)
-    scratch = [stage.folder / CHECKPOINTS, stage.folder / FOLDER]
+    scratch = [stage.folder / CHECKPOINTS]
+    if config.negatives.role == "both":
+        scratch.append(stage.folder / FOLDER)  # else the refresher removes it, once it is done, too
     return Outcome(files, {"queries": len(data.trained), **metrics}, scratch=scratch)
 
 
@@ -213,7 +217,7 @@ def train_towers(
     grouping = Grouping(GROUPED[runtime.device.type], options.chunk, segmentation(towers.settings, tokenizer))
     batches = ContrastiveBatches(
         data, tokenizer.pad, options.batch_size, config.negatives.hard, options.seed, config.loss.loss, grouping,
-        config.negatives.take,
+        config.negatives.take, not config.negatives.ance_compat,
     )  # fmt: skip
     steps = options.steps or math.ceil(options.epochs * batches.items / options.batch_size)
     falls = options.schedule_steps or steps

@@ -177,7 +177,7 @@ class Preparation:
     def masks(self, data: TrainingSet) -> dict[str, Any]:
         """By the name of a filter, which candidates it drops."""
         options, masks = self.config.negatives, dict[str, Any]()
-        if options.hard and options.drop_answers and len(data.passages.ids):
+        if options.hard and options.drop_answers and len(data.passages.ids) and len(data.negatives.values):
             masks["answer"] = self.answered(data)
         margins = Margins(options.absolute_margin, options.relative_margin)
         if options.hard and margins.any and data.scores is not None:
@@ -209,15 +209,23 @@ class Preparation:
             tokens += read
             more += source.cached_bytes(reading, read)
         counts = [f"{reading.survey.records:,}" for reading in (queries, passages)]
-        self.expect(f"{counts[0]} queries and {counts[1]} passages, about {rounded(tokens)} tokens", more)
+        searches = self.config.negatives.negatives == ANCE
+        encoded = passages.survey.records * self.vector_bytes if searches else 0
+        self.expect(f"{counts[0]} queries and {counts[1]} passages, about {rounded(tokens)} tokens", more, encoded)
         return source.texts(queries), source.texts(passages)
 
-    def expect(self, reads: str, cached: int) -> None:
-        """Tell what is to come."""
+    @property
+    def vector_bytes(self) -> int:
+        """What the vectors of a passage take on disk at most while negatives of ANCE are searched for."""
+        settings = self.towers.settings
+        return settings.segments * settings.token_vectors * (4 * self.towers.passage.size + 28)
+
+    def expect(self, reads: str, cached: int, encoded: int = 0) -> None:
+        """Tell what is to come; `encoded` vectors' bytes lie in the folder for a time."""
         config, numbers = self.config, weights(self.towers)
         saved = checkpointed(numbers, config.saving.keep_last) + 4 * numbers * 3 * (config.watch.dev is not None)
         holds = memory_held(config, self.towers, self.stage.runtime.world)
-        announce(self.stage, reads, holds, {cache_folder(): cached, self.stage.folder: saved})
+        announce(self.stage, reads, holds, {cache_folder(): cached, self.stage.folder: saved + encoded})
 
     def negatives_run(self, wanted: set[str]) -> Run:
         """The run that negatives come from: given, or searched with BM25 and kept beside the model."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NEVER_THE_SAME = {  # what a record has of its own
     "step", "tokens_per_second", "steps_per_second", "utilisation", "negatives_refresh_seconds", "training_seconds",
+    "waiting_seconds",
 }  # fmt: skip
 
 

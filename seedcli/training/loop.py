@@ -1,6 +1,7 @@
 """The training loop: accumulation, mixed precision, clipping, schedule, records, and stops that lose nothing."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.training.checkpoint import CHECKPOINTS, TrainingState, load_checkpoint, save_checkpoint
 from seedcli.training.divergence import GUESS, Health, refuse
-from seedcli.training.log import Log, Window, means_by_name, told
+from seedcli.training.log import NEVER_THE_SAME, Log, Window, means_by_name, told
 from seedcli.training.optimizers import Schedule, linear_schedule
 
 
@@ -135,12 +136,14 @@ def train(
             runtime.share(partial(log.write, 0, last))
         over = start > 0 and watch is not None and watch.enough
 
-        def renew(step: int) -> None:
-            if renewal is not None and (news := renewal(step, lambda: interruption.number)):
+        def renew(step: int) -> dict[str, float]:
+            news = {} if renewal is None else dict(renewal(step, lambda: interruption.number))
+            if news:
                 runtime.share(partial(log.write, step, news))
+            return {name: value for name, value in news.items() if name not in NEVER_THE_SAME}
 
         if not over and start < training.steps:
-            renew(start)
+            last |= renew(start)
         micro_batches = draw(start)
         totals = Totals(micro_batches, False, runtime)
         health = Health(terms, scaler.is_enabled(), first, getattr(objective, "guess", GUESS))
@@ -174,7 +177,7 @@ def train(
                 values |= watch(done) if watch is not None and looks else {}
                 runtime.share(partial(log.write, done, values | speed))
                 last, notes, window = last | values, told(values | speed), Window()
-            if stops or (saves and not health.high):
+            if stops or renews or (saves and not health.high):
                 runtime.share(partial(save_checkpoint, kept, state, done, 0 if health.high else training.keep_last))
                 window = Window()
             advance(1, *notes)
@@ -183,11 +186,13 @@ def train(
                 raise Interrupted(message, interruption.number or signal.SIGTERM)
             if looks and watch is not None and watch.enough:
                 break
-            if not ends:
-                renew(done)
+            if renewal is not None and not ends:
+                paused = time.monotonic()
+                last = last | renew(done)
+                window.began += time.monotonic() - paused  # no time of training
             if renews:
                 micro_batches = draw(done)
-                totals, window = Totals(micro_batches, False, runtime), Window()
+                totals = Totals(micro_batches, False, runtime)
     return last
 
 

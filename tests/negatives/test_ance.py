@@ -30,6 +30,7 @@ from seedcli.negatives.ance import (
     prune,
     read_set,
     set_path,
+    step_of,
     write_set,
 )
 from seedcli.negatives.examples import Scores, TrainingSet
@@ -71,22 +72,22 @@ def found() -> Found:
 
 
 def test_a_set_leaves_out_all_that_is_right_and_what_equals_it(data):
-    made, dropped = negative_set(0, 7, data, found(), slice(0, 5), None, whole)
+    made = negative_set(0, 7, data, found(), slice(0, 5), None, whole)
     assert [row.tolist() for row in made.negatives] == [[2, 5], [0, 3, 1, 2]]
     assert [row.tolist() for row in made.scores.negatives] == [[5, 2], [6, 4, 3, 2]]
-    assert dropped == {"right": 4}  # 3, 1 and 0 of the first query, 4 of the second
-    assert made.told == {"above_positive": 2 / 6, "dropped": 4.0}  # 5 > 4, 6 > 5
+    assert made.dropped == {"right": 4}  # 3, 1 and 0 of the first query, 4 of the second
+    assert made.told == {"above_positive": 2 / 6}  # 5 > 4, 6 > 5
 
 
 def test_only_some_places_of_the_ranking_count(data):
-    made, _ = negative_set(0, 7, data, found(), slice(1, 3), None, whole)
+    made = negative_set(0, 7, data, found(), slice(1, 3), None, whole)
     assert [row.tolist() for row in made.negatives] == [[2], [3]]
 
 
 def test_as_released_only_the_positive_that_is_judged_last_is_known(data):
-    made, dropped = negative_set(0, 7, as_released(data), found(), slice(0, 5), None, whole)
+    made = negative_set(0, 7, as_released(data), found(), slice(0, 5), None, whole)
     assert [row.tolist() for row in made.negatives] == [[3, 2, 0, 5], [0, 3, 1, 2]]
-    assert dropped == {"right": 2}
+    assert made.dropped == {"right": 2}
     assert [row.tolist() for row in as_released(data).positives] == [[1], [4]]
 
 
@@ -110,12 +111,12 @@ def test_a_set_trains_its_own_examples_alone(data):
 
 
 def test_a_fifth_each_time_passes_all_queries_once_in_five_sets():
-    sets = [covered(103, 0.2, number, seed=4) for number in range(6)]
+    sets = [covered(103, 5, number, seed=4) for number in range(6)]
     assert sorted(np.concatenate(sets[:5]).tolist()) == list(range(103))
     assert {len(part) for part in sets} == {20, 21}
     assert sets[5].tolist() == sets[0].tolist()
-    assert covered(103, 1.0, 3, seed=4).tolist() == list(range(103))
-    assert covered(103, 0.2, 0, seed=5).tolist() != sets[0].tolist()
+    assert covered(103, 1, 3, seed=4).tolist() == list(range(103))
+    assert covered(103, 5, 0, seed=5).tolist() != sets[0].tolist()
 
 
 def test_what_processes_found_comes_together_in_order():
@@ -136,6 +137,7 @@ def test_a_published_set_reads_back_and_half_of_one_is_not_there(tmp_path):
         write_set(tmp_path, a_set(number, [1, 5], [[number], [2, 3]])._replace(told={"overlap": 0.5}))
     (tmp_path / ".set-000009.safetensors.77.part").write_bytes(b"half")
     assert numbers_of(tmp_path) == [0, 1, 2, 3]
+    assert step_of(tmp_path, 2) == 20
     read = read_set(tmp_path, 3)
     assert (read.number, read.step, read.told) == (3, 30, {"overlap": 0.5})
     assert read.examples.tolist() == [1, 5]
@@ -152,8 +154,7 @@ def test_a_published_set_reads_back_and_half_of_one_is_not_there(tmp_path):
 @pytest.fixture
 def search(data: TrainingSet, chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     """Of all passages, with the chain's retriever, two a shard."""
-    monkeypatch.setattr(refresh, "shard_size", lambda _: 2)
-    monkeypatch.setattr(refresh, "BLOCK", 1)
+    monkeypatch.setattr(refresh, "share_size", lambda *_: 2)
     encoder, tokenizer = open_encoder(chain.retriever)
     return Search(data, Towers(encoder), tokenizer, 4, tmp_path / "vectors", Runtime(), Silent())
 

@@ -70,7 +70,7 @@ def test_in_turn_each_set_is_of_the_weights_of_its_step(tune):
 
 
 @pytest.mark.parametrize("loss", ["in-batch", "pairwise"])
-def test_negatives_are_the_first_of_the_newest_set(loss, tune, monkeypatch):
+def test_negatives_are_the_first_of_the_ranking(loss, tune, monkeypatch):
     drawn: list[tuple[list[int], list[int]]] = []
     wrong = renewal.ContrastiveBatches._wrong
 
@@ -83,6 +83,42 @@ def test_negatives_are_the_first_of_the_newest_set(loss, tune, monkeypatch):
     tune(**{"negatives.take": "first", "negatives.hard": 2, "loss.loss": loss})
     assert len(drawn) >= 7 * 8
     assert all(rows == pool[:2] for rows, pool in drawn)
+
+
+def test_each_step_trains_on_the_set_of_its_turn(tune, monkeypatch):
+    """Sets that name themselves: all candidates of the n-th are passage n."""
+    drawn: dict[int, set[int]] = {}
+    read, call = renewal.read_set, renewal.ContrastiveBatches.__call__
+
+    def named(folder: Path, number: int) -> NegativeSet:
+        found = read(folder, number)
+        return found._replace(negatives=Ragged(np.full_like(found.negatives.values, number), found.negatives.offsets))
+
+    def recorded(self: Any, step: int, *rest: Any) -> Any:
+        drawn[step] = set(np.unique(self.data.negatives.values).tolist())
+        return call(self, step, *rest)
+
+    monkeypatch.setattr(renewal, "read_set", named)
+    monkeypatch.setattr(renewal.ContrastiveBatches, "__call__", recorded)
+    tune()
+    assert {step: drawn[step] for step in range(7)} == {step: {step // 3} for step in range(7)}
+
+
+def test_a_set_is_of_the_weights_of_its_step(tune, monkeypatch):
+    """Searched for again from the checkpoint of that step, it comes out the same."""
+    made: dict[int, list[int]] = {}
+    write = renewal.write_set
+
+    def kept(folder: Path, new: NegativeSet) -> None:
+        made[new.step] = new.negatives.values.tolist()
+        write(folder, new)
+
+    monkeypatch.setattr(renewal, "write_set", kept)
+    tune("whole")
+    short = tune("short", **{"optimize.steps": 3, "optimize.schedule_steps": 7})
+    whole = made.copy()
+    tune("again", model=short, **{"optimize.steps": 1})
+    assert made[0] == whole[3] != whole[0]
 
 
 def test_a_share_of_the_queries_is_covered_at_a_time(tune, monkeypatch):
@@ -99,7 +135,7 @@ def test_a_share_of_the_queries_is_covered_at_a_time(tune, monkeypatch):
     assert [len(examples) for examples in trained] == [20, 20, 20]
     assert sorted(trained[0] + trained[1]) == list(range(40))
     assert trained[2] == trained[0]
-    assert "negatives_overlap" not in sets(out)[1]  # no query has two sets yet
+    assert ["negatives_overlap" in record for record in sets(out)] == [False, False, True]  # of the same queries
 
 
 def test_the_release_may_take_what_is_right_for_a_negative(tune, chain, tmp_path):
@@ -118,7 +154,8 @@ def test_the_release_may_take_what_is_right_for_a_negative(tune, chain, tmp_path
             data=judged,
             **{"negatives.ance_compat": compat, "negatives.negative_depth": "60", "optimize.steps": 1},
         )
-        dropped[compat] = sets(out)[0]["negatives_dropped"]
+        (told,) = json.loads((out / "negatives.json").read_text())["sets"]
+        dropped[compat] = told["dropped"]["right"]
     assert dropped == {False: 20, True: 1}
 
 
@@ -126,13 +163,18 @@ def test_margins_and_answers_filter_each_set(tune):
     free, kept = tune("free"), tune("kept", **{"negatives.absolute_margin": 0.0})
     assert sets(free)[0]["negatives_above_positive"] > 0
     assert sets(kept)[0]["negatives_above_positive"] == 0
-    assert sets(kept)[0]["negatives_dropped"] > sets(free)[0]["negatives_dropped"]
+    first = [json.loads((out / "negatives.json").read_text())["sets"][0] for out in (free, kept)]
+    assert first[0]["dropped"] == {"right": first[1]["dropped"]["right"]}
+    assert first[0]["candidates"] - first[1]["candidates"] == first[1]["dropped"]["absolute margin"] > 0
 
 
 def test_long_passages_are_found_by_their_best_segment(tune):
     out = tune(**{"tower.segments": 3, "tower.passage_length": 8, "negatives.hard": 2})
     assert len(sets(out)) == 3
-    assert sets(out)[0]["negatives_dropped"] <= 40  # of each query's 20 candidates its one positive at most
+    told = json.loads((out / "negatives.json").read_text())["sets"]
+    assert [(each["number"], each["step"], each["queries"]) for each in told] == [(0, 0, 40), (1, 3, 40), (2, 6, 40)]
+    for each in told:
+        assert each["candidates"] == 40 * 20 - each["dropped"]["right"]  # distinct ones
 
 
 @pytest.mark.parametrize(
@@ -140,6 +182,7 @@ def test_long_passages_are_found_by_their_best_segment(tune):
     [
         ({"negatives.hard": 0}, "--hard 1"),
         ({"negatives.role": "refresher"}, "--role and negatives.staleness: are for --negatives ance --ance async"),
+        ({"negatives.refresh_share": 0.4}, "give one in so many, such as 0.5, 0.25 or 0.2"),
         ({"negatives.staleness": 5}, "are for --negatives ance --ance async"),
         ({"negatives.negatives": "bm25"}, "negatives.refresh: is for --negatives ance"),
         ({"negatives.negatives": "bm25", "negatives.ance_compat": True}, "is for --negatives ance"),
@@ -172,7 +215,7 @@ def follower(tmp_path, monkeypatch) -> Callable[[int | None], Beside]:
     monkeypatch.setattr(renewal, "WAIT", 0.01)
 
     def made(staleness: int | None) -> Beside:
-        return Beside(tmp_path, Data(), Batches(), staleness, Runtime(), Silent(), lambda: None)  # type: ignore[arg-type]
+        return Beside(tmp_path, Data(), Batches(), staleness, Runtime(), Silent(), lambda: None, tmp_path)  # type: ignore[arg-type]
 
     return made
 
@@ -196,17 +239,21 @@ def test_the_trainer_waits_where_a_bound_is_set_and_only_there(follower, tmp_pat
     for beside in (free, bound):
         beside(0, lambda: 0)
     assert free(100, lambda: 0) == {}
-    asked = iter([0, 0, 0, 15])
-    assert bound(15, lambda: next(asked)) == {}  # until it is asked to stop
-    assert next(asked, None) is None
+    asked = itertools.chain([0, 0, 0], itertools.repeat(15))
+    assert not bound.due(10)
+    assert bound(10, lambda: 0) == {}
+    assert bound.due(11)
+    with pytest.raises(Interrupted, match="waiting for negatives"):
+        bound(11, lambda: next(asked))
     bound.attend = lambda: write_set(tmp_path, a_set(1, 12))
-    assert bound(20, lambda: 0)["negatives_staleness"] == 8
+    assert bound(11, lambda: 0)["negatives_staleness"] == -1
 
 
 def test_a_wait_for_the_first_set_can_be_stopped(follower):
-    asked = iter([0, 0, 2])
-    with pytest.raises(Interrupted, match="waiting for negatives"):
+    asked = itertools.chain([0, 0], itertools.repeat(2))
+    with pytest.raises(Interrupted, match="waiting for negatives") as stopped:
         follower(None)(0, lambda: next(asked))
+    assert stopped.value.number == 2
 
 
 def command(out: Path, chain: Any, *flags: Any, **options: Any) -> list[str]:
@@ -228,7 +275,9 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sign", ["checkpoints/0*", "ance/vectors/0000009/vectors*", "ance/set-000002*"])
+@pytest.mark.parametrize(
+    "sign", ["ance/set-000000*", "checkpoints/0*", "ance/vectors/0000009/vectors*", "ance/set-000002*"]
+)
 def test_a_killed_run_in_turn_goes_on_to_the_same_bytes(sign, chain, tmp_path, perform):
     options = {"negatives.ance": "in-turn", "optimize.steps": 16, "saving.save_every": 4}
     out = tmp_path / "killed"
@@ -250,6 +299,8 @@ def test_a_killed_run_in_turn_goes_on_to_the_same_bytes(sign, chain, tmp_path, p
         for each in (out, tmp_path / "whole")
     ]
     assert logs[0] == logs[1]
+    assert read_manifest(out).metrics == read_manifest(tmp_path / "whole").metrics
+    assert (out / "negatives.json").read_text() == (tmp_path / "whole" / "negatives.json").read_text()
     assert [record["negatives_step"] for record in sets(out)] == [0, 3, 6, 9, 12, 15]
 
 
@@ -268,7 +319,10 @@ def test_one_command_starts_both_and_ends_both(chain, tmp_path):
     assert len(told) >= 4
     steps = [record["negatives_step"] for record in told]
     assert steps == sorted(set(steps))
-    assert all(record["negatives_staleness"] <= 4 + 5 for record in told)  # it looks each five steps
+    of_step = {record["step"]: record["negatives_step"] for record in told}
+    for step in range(20):
+        newest = max(at for at in of_step if at <= step)
+        assert step - of_step[newest] <= 4
     assert not (out / "ance").exists()
     assert "negatives of step 0: " in said
 
