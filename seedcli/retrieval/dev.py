@@ -107,8 +107,11 @@ class DevRetrieval:
         found, there = self.passages(positives)  # [positives, m, D]
         own = torch.tensor([[place.get(row, -1) for row in rows] for rows in right.tolist()]).to(queries.device)
         real = (right >= 0).to(queries.device)
-        scores = (queries[:, None, None] * found[own]).sum(-1)  # [Q, r, m]
-        scores = best(scores, None if there is None else there[own]).masked_fill(~real, float("-inf"))  # [Q, r]
+        columns = [  # [Q] each: one positive of every query at a time
+            best((queries.unsqueeze(1) * found[column]).sum(-1), None if there is None else there[column])
+            for column in own.T
+        ]
+        scores = torch.stack(columns, 1).masked_fill(~real, float("-inf"))  # [Q, r]
         above = (scores.unsqueeze(1) > scores.unsqueeze(2)).sum(-1)  # other positives that score more
         held = len(queries) * max(width, self.dev.cut.segments * self.dev.cut.vectors)
         size, total = max(1, SCORES // max(1, held)), len(self.dev.searched)
