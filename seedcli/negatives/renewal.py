@@ -4,9 +4,9 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seedcli.base.errors import DataError, Interrupted
 from seedcli.base.files import read_json, write_json
@@ -70,15 +70,21 @@ def values_of(made: NegativeSet) -> dict[str, float]:
     return {"negatives_step": made.step, **{f"negatives_{name}": value for name, value in made.told.items()}}
 
 
+def write_report(folder: Path, told: Mapping[str, Any]) -> None:
+    """Write to negatives.json what is known, in the place of what it says of the same, and keep the rest."""
+    path = folder / "negatives.json"
+    known = dict(read_json(path)) if path.is_file() else {}
+    write_json(path, known | dict(told))
+
+
 def report(folder: Path, made: NegativeSet) -> None:
     """Add a set to negatives.json, in the place of those of the same number and later ones."""
-    path = folder / "negatives.json"
-    known = read_json(path) if path.is_file() else {}
+    known = read_json(folder / "negatives.json")
     sets = [told for told in known.get("sets", []) if told["number"] < made.number]
     counts = {"queries": len(made.examples), "candidates": len(made.negatives.values), "dropped": dict(made.dropped)}
     told = {name: value for name, value in made.told.items() if not name.endswith("seconds")}
     new = {"number": made.number, "step": made.step, **counts, **told}
-    write_json(path, known | {"sets": [*sets, new]})
+    write_report(folder, {"sets": [*sets, new]})
 
 
 class InTurn:

@@ -28,6 +28,7 @@ from seedcli.negatives import examples
 from seedcli.negatives.bm25 import mine
 from seedcli.negatives.examples import TrainingSet, chosen, from_qrels, part_of, positive_ids
 from seedcli.negatives.filters import Margins, answered, cut, drop, histogram, too_near
+from seedcli.negatives.renewal import write_report
 from seedcli.retrieval.runs import Run, holds_run, read_run, run_of, run_path
 from seedcli.stages.estimates import (
     announce,
@@ -87,7 +88,7 @@ class Preparation:
                 f"{config.negatives.negatives}: no negative for any query of {config.split!r} is in the corpus{left}"
             )
         if self.stage.runtime.first:
-            write_json(self.stage.folder / "negatives.json", report | {"problems": problems.plain()})
+            write_report(self.stage.folder, {**report, "problems": problems.plain()})
         self.tell(data, report)
         return data
 

@@ -213,6 +213,7 @@ class Data:
 def follower(tmp_path, monkeypatch) -> Callable[[int | None], Beside]:
     monkeypatch.setattr(NegativeSet, "of", lambda self, _: self.number)
     monkeypatch.setattr(renewal, "WAIT", 0.01)
+    (tmp_path / "negatives.json").write_text("{}")
 
     def made(staleness: int | None) -> Beside:
         return Beside(tmp_path, Data(), Batches(), staleness, Runtime(), Silent(), lambda: None, tmp_path)  # type: ignore[arg-type]
@@ -387,3 +388,35 @@ def test_both_sides_are_killed_at_random_and_training_comes_to_its_end(chain, tm
         if sum(kills.values()) >= 20:
             break
     assert min(kills.values()) >= 3
+
+
+@pytest.mark.slow
+def test_roles_that_are_killed_while_they_write_go_on_when_they_are_started_again(chain, tmp_path):
+    """Eight kill -9, each as soon as its victim has begun or ended a file; the other lives on."""
+    out, roles = tmp_path / "out", ("trainer", "refresher")
+    options = {"optimize.steps": 60, "negatives.staleness": 8, "saving.save_every": 4, "negatives.refresh": 4}
+    signs = {"trainer": "checkpoints/*", "refresher": "ance/[vs.]*/**/*"}
+    started = {role: run(command(out, chain, "--role", role, **options)) for role in roles}
+    rng, kills = random.Random(1), 0
+    while started["trainer"].poll() is None:
+        victim = roles[kills % 2]
+        before = {path.name for path in out.glob(signs[victim])}
+        while started["trainer"].poll() is None and not {path.name for path in out.glob(signs[victim])} - before:
+            time.sleep(0.001)
+        time.sleep(rng.choice([0, 0.01, 0.1]))
+        if kills < 8 and started[victim].poll() is None:
+            started[victim].kill()
+            started[victim].communicate()
+            started[victim] = run(command(out, chain, "--role", victim, **options))
+            kills += 1
+        elif kills == 8:
+            started["trainer"].wait(120)
+    told = {role: process.communicate(timeout=60)[0] for role, process in started.items()}
+    assert kills == 8
+    assert {role: process.returncode for role, process in started.items()} == {"trainer": 0, "refresher": 0}, told
+    assert read_manifest(out).status == "finished"
+    assert "Traceback" not in told["trainer"] + told["refresher"]
+    numbers = [each["number"] for each in json.loads((out / "negatives.json").read_text())["sets"]]
+    assert numbers == sorted(set(numbers))
+    assert not list(out.rglob("*.part"))
+    assert not (out / "ance").exists()
