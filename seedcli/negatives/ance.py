@@ -104,6 +104,9 @@ def overlap(new: NegativeSet, old: NegativeSet) -> float | None:
 def as_released(data: TrainingSet) -> TrainingSet:
     """What the code that ANCE was published with knows of a training set: of a query the positive that is judged last,
     and nothing of equal texts. Other positives may become negatives there.
+
+    What stays different: the release draws a query's negatives once a set and trains on its triples in a row; here
+    each epoch draws, and triples are mixed.
     """
     passages = data.passages._replace(numbers=np.arange(len(data.passages.tokens)))
     queries = data.queries._replace(numbers=np.arange(len(data.queries.tokens)))
