@@ -134,7 +134,7 @@ def finetune(
     query_length: int | None = None,
     passage_length: int | None = None,
     negatives: StrPath = "bm25",
-    negative_depth: str = "100",
+    negative_depth: int | str = 100,
     hard: int = 1,
     refresh: int = 5000,
     ance: Literal["in-turn", "async"] = "in-turn",
@@ -182,8 +182,8 @@ def finetune(
     - negatives: Where hard negatives come from: bm25 (searched here), ance (what the model in training ranks
       first), a run (a file, or a folder of seed search), file (those that the examples of data bring), or a file of
       triples of ids, which are the examples then.
-    - negative_depth: Which passages of a ranking are candidates: the first 100, or 10:200 for the 11th to the
-      200th.
+    - negative_depth: Which passages of a ranking, or of an example's negatives, are candidates: the first 100, or
+      10:200 for the 11th to the 200th.
     - hard: Hard negatives a query; the other queries' passages come on top. With a loss of triples, a triple each.
     - refresh: ance: steps from one search for negatives to the next; async: at most so many between checkpoints.
     - ance: Whether training waits while negatives are searched for (the same result each time), or goes on (as
@@ -192,16 +192,17 @@ def finetune(
     - ance_compat: ance, as released: one positive of a query is known, the others and equal texts may be negatives.
     - loss: in-batch: the positive among all passages of the batch (DPR). triplet, pairwise: above one negative by a
       margin, or in likelihood. margin-mse, kl: as a teacher scored them, in the examples' file.
-    - temperature: What scores are divided by; about 0.05 for cosine.
-    - steps: Steps of the optimiser; left out: as many as optimize.epochs take.
+    - temperature: What scores are divided by; 0.05 is usual for cosine.
+    - steps: Steps of the optimiser; left out: optimize.epochs (40) decide.
     - batch_size: Queries (or triples) a step, over all processes. Each query is told from all passages of the batch
       at once; adding up gradients of smaller batches would not be the same.
     - chunk: Texts encoded at a time; the rest of a batch holds its vectors alone, and is computed once more for the
-      same gradient (but for dropout's draws): less memory, a third more work.
+      same gradient (but for dropout's draws): less memory, a third more operations.
     - lr: Peak rate.
     - warmup: Steps in which the rate rises; left out: a tenth of all, at most DPR's 1,237.
     - seed: Of order, negatives, dropout and new weights.
-    - dev: Search now and then for the queries that these qrels judge; leaves the best model, and the last in last/.
+    - dev: A split, such as dev: search now and then for the queries that its qrels judge (MRR@10 in 10,000
+      passages); leaves the best model, and the last in last/.
     - watch_every: Steps between looks.
     - log_every: Steps between records in log.jsonl.
     - save_every: Steps between checkpoints to resume from.
@@ -216,14 +217,14 @@ def finetune(
 
     In `options`, with what they are when left out:
 
-    - tower.untied (False): An encoder of its own for queries and for passages, as in the Natural Questions runs.
+    - tower.untied (None): An encoder of its own for queries and for passages, as in the Natural Questions runs.
     - tower.segments (None): MaxP: cut a passage into at most so many segments of passage_length tokens; the best
       one scores it. 1: its first tokens alone (FirstP).
     - tower.segment_overlap (None): Tokens that neighbouring segments share.
     - tower.token_vectors (None): Vectors of a passage, or of each segment: those of its first tokens; the best one
       scores it (ME-BERT).
-    - tower.dimensions (None): Widths that vectors may later be cut to (Matryoshka), such as [64, 128]; the whole is
-      trained, too.
+    - tower.dimensions (None): Widths that vectors may later be cut to (Matryoshka), such as [64, 128], beside the
+      whole. []: none.
     - tower.query_template (None): How a query is written, such as 'query: {text}'.
     - tower.passage_template (None): How a passage is written, such as '{title} [SEP] {text}', or a name: beir,
       msmarco-document, nq, mind.

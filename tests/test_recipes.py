@@ -95,7 +95,7 @@ def test_the_settings_are_the_published_ones(
     assert options["schedule_steps"] == falls
     assert (options["schedule"], options["weight_decay"], options["eps"]) == ("linear", 0, 1e-8)
     assert (tower["pooling"], tower["similarity"], tower["head"], tower["untied"]) == (
-        ("cls", "dot", "none", True) if name == "nq" else ("cls", "dot", "linear", False)
+        ("cls", "dot", "none", True) if name == "nq" else ("cls", "dot", "linear", None)
     )
     if negatives["negatives"] == "ance":
         assert (negatives["negative_depth"], negatives["ance"], negatives["ance_compat"]) == ("200", "async", True)

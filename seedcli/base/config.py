@@ -98,7 +98,11 @@ def known_option(key: str, known: Mapping[str, Option], where: str) -> Option:
         return known[key]
     leaves = {known_key.rsplit(".", 1)[-1]: known_key for known_key in known}
     groups = {known_key.rpartition(".")[0] for known_key in known} - {""}
-    near = difflib.get_close_matches(key, [*sorted(groups), *known], n=1) or [
+    if key in groups:
+        own = [option.rpartition(".")[2] for option in known if option.startswith(f"{key}.")]
+        raise ConfigError(f"{where}: {key} is a group of options: {key}.{own[0]}, and {', '.join(own[1:])}")
+    meant = {group: group for group in sorted(groups)} | leaves | {option: option for option in known}
+    near = [meant[word] for word in difflib.get_close_matches(key, meant, n=1)] or [
         leaves[leaf] for leaf in difflib.get_close_matches(key.rsplit(".", 1)[-1], leaves, n=1)
     ]
     parent = key.rpartition(".")[0]
@@ -234,7 +238,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML as people expect it: 2e-5 is a number, off and yes are words, no key stands twice."""
+    """YAML as people expect it: 2e-5 is a number, off, yes and 10:50 are words, no key stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         written = [key.value for key, _ in node.value if key.value != "<<"]
@@ -247,8 +251,8 @@ class _Yaml(yaml.SafeLoader):
 
 
 def _plain_scalars(loader: type[yaml.SafeLoader]) -> None:
-    """Booleans are true and false alone; a float may lack its point (2e-5)."""
-    replaced = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"}
+    """Booleans are true and false alone; a float may lack its point (2e-5); nothing is written to the base 60."""
+    replaced = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int")}
     loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in replaced]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -256,6 +260,8 @@ def _plain_scalars(loader: type[yaml.SafeLoader]) -> None:
     number = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|[-+]?\.(inf|nan)$")
     loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|false)$"), list("tf"))
     loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    whole = re.compile(r"[-+]?(0|[1-9][\d_]*|0x[\da-fA-F_]+|0b[01_]+|0[0-7_]+)$")
+    loader.add_implicit_resolver("tag:yaml.org,2002:int", whole, list("-+0123456789"))
 
 
 _plain_scalars(_Yaml)

@@ -25,8 +25,10 @@ class Tower:
         Doc("What stands after pooling: a linear layer and a layer norm, as in the MS MARCO runs, or nothing."),
     ] = None
     untied: Annotated[
-        bool, Doc("An encoder of its own for queries and for passages, as in the Natural Questions runs."), RARE
-    ] = False
+        bool | None,
+        Doc("An encoder of its own for queries and for passages, as in the Natural Questions runs."),
+        RARE,
+    ] = None
     query_length: Annotated[int | None, Ge(4), Doc("Tokens of a query; longer ones are cut.")] = None
     passage_length: Annotated[int | None, Ge(4), Doc("Tokens of a passage; longer ones are cut.")] = None
     segments: Annotated[
@@ -47,7 +49,7 @@ class Tower:
     ] = None
     dimensions: Annotated[
         list[Annotated[int, Ge(1)]] | None,
-        Doc("Widths that vectors may later be cut to (Matryoshka), such as [64, 128]; the whole is trained, too."),
+        Doc("Widths that vectors may later be cut to (Matryoshka), such as [64, 128], beside the whole. []: none."),
         RARE,
     ] = None
     query_template: Annotated[str | None, Doc("How a query is written, such as 'query: {text}'."), RARE] = None
@@ -73,8 +75,10 @@ class Negatives:
         WORD + "ance",
     ] = "bm25"
     negative_depth: Annotated[
-        str, Doc("Which passages of a ranking are candidates: the first 100, or 10:200 for the 11th to the 200th.")
-    ] = "100"
+        int | str,
+        Doc("Which passages of a ranking, or of an example's negatives, are candidates: the first 100, or 10:200 for "
+            "the 11th to the 200th."),
+    ] = 100  # fmt: skip
     hard: Annotated[
         int,
         Ge(0),
@@ -133,7 +137,7 @@ class Losses:
             "margin, or in likelihood. margin-mse, kl: as a teacher scored them, in the examples' file."
         ),
     ] = "in-batch"
-    temperature: Annotated[float, Gt(0), Doc("What scores are divided by; about 0.05 for cosine.")] = 1.0
+    temperature: Annotated[float, Gt(0), Doc("What scores are divided by; 0.05 is usual for cosine.")] = 1.0
     margin: Annotated[float, Ge(0), Doc("triplet: how far the positive is to be above."), RARE] = 1.0
     symmetric: Annotated[
         bool, Doc("in-batch: tell passages from the batch's queries, too; the mean of both."), RARE
@@ -145,9 +149,7 @@ class Losses:
 class Optimize:
     """Optimisation"""
 
-    steps: Annotated[int | None, Ge(1), Doc("Steps of the optimiser; left out: as many as optimize.epochs take.")] = (
-        None
-    )
+    steps: Annotated[int | None, Ge(1), Doc("Steps of the optimiser; left out: optimize.epochs (40) decide.")] = None
     epochs: Annotated[float, Gt(0), Doc("Passes over the training queries, when --steps is left out."), RARE] = 40.0
     batch_size: Annotated[
         int, Ge(2), Doc("Queries (or triples) a step, over all processes. Each query is told from all passages of the "
@@ -157,7 +159,7 @@ class Optimize:
         int | None,
         Ge(1),
         Doc("Texts encoded at a time; the rest of a batch holds its vectors alone, and is computed once more for the "
-            "same gradient (but for dropout's draws): less memory, a third more work."),
+            "same gradient (but for dropout's draws): less memory, a third more operations."),
         INCIDENTAL,
     ] = None  # fmt: skip
     optimizer: Annotated[
@@ -193,7 +195,8 @@ class Watching:
     dev: Annotated[
         str | None,
         Doc(
-            "Search now and then for the queries that these qrels judge; leaves the best model, and the last in last/."
+            "A split, such as dev: search now and then for the queries that its qrels judge (MRR@10 in 10,000 "
+            "passages); leaves the best model, and the last in last/."
         ),
     ] = None
     dev_data: Annotated[str | None, Doc("The collection of --dev; left out: --data."), INPUT, RARE] = None

@@ -76,6 +76,10 @@ class Collection:
                         f"{self.source}: query {query.id!r} is another one in {first} than in {split}; name a split"
                     )
 
+    def tells_apart(self, first: str, second: str) -> bool:
+        """Whether two splits have judgements of their own: a collection may have one set for whatever is asked."""
+        return first in self.qrels_readers or second in self.qrels_readers
+
     def _of(self, readers: Mapping[str, Reader], split: str, what: str) -> Reader:
         reader = readers.get(split) or readers.get("")
         if not readers:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from seedcli.base.errors import ConfigError
+from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.progress import Progress
 from seedcli.data.problems import Problems
 from seedcli.data.ragged import Ragged
@@ -22,7 +22,10 @@ def candidates_path(source: str, split: str | None, progress: Progress) -> Path:
     """The path of a source. Raises ConfigError when it is neither a run nor has qrels of that split."""
     path = source_path(source, progress)
     if not path.exists() or not holds_run(path):
-        collection = open_collection(path)
+        try:
+            collection = open_collection(path)
+        except DataError as error:
+            raise ConfigError(f"--candidates {source}: neither a run nor a collection ({error})") from None
         if not collection.judges(split or ""):
             there = ", ".join(sorted(collection.qrels_readers))
             lacking = "holds no qrels; give a run, or a collection with qrels"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from seedcli.base.errors import ConfigError
+from seedcli.base.errors import ConfigError, SeedError
 from seedcli.base.manifest import Manifest
 from seedcli.base.progress import Progress
 from seedcli.base.speed import matrix_rate
@@ -36,7 +36,7 @@ from seedcli.stages import refresher
 from seedcli.stages.ance import FOLDER, known, miner, renewing
 from seedcli.stages.dev_set import dev_set
 from seedcli.stages.estimates import arithmetic, telling_memory
-from seedcli.stages.given_examples import check_scores, looked_at
+from seedcli.stages.given_examples import HOW, check_scores, looked_at
 from seedcli.stages.stage import Outcome, Stage, check_batch
 from seedcli.stages.texts import Source
 from seedcli.stages.training_memory import smaller_chunk
@@ -58,6 +58,11 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
     if config.watch.dev is not None:
         dev = config.watch.dev_data
         (data if dev is None else open_collection(dev, progress)).qrels(config.watch.dev)
+        if dev is None and not data.tells_apart(config.watch.dev, config.split):
+            raise ConfigError(
+                f"--dev {config.watch.dev}: {config.data} has one set of judgements, which is trained on; "
+                "name another collection by --set watch.dev_data=..."
+            )
         if dev is not None:
             paths["dev"] = source_path(dev)
     given = None if source in {"bm25", ANCE} else paths["data"] if source == FILE else source_path(source, progress)
@@ -67,11 +72,12 @@ def inputs(config: FinetuneConfig, progress: Progress) -> dict[str, Path]:
         )
     if given is not None and holds_examples(source, given):
         paths["negatives"] = given
-        check_scores(config, looked_at(open_collection(given).example_reader(config.split))[1])
+        named = config.data if source == FILE else source
+        check_scores(config, looked_at(open_collection(given).example_reader(config.split))[1], named)
         return paths
     if config.loss.loss in TAUGHT:
         raise ConfigError(
-            f"--loss {config.loss.loss}: needs a teacher's scores; give --negatives {FILE} and examples with scores"
+            f"--loss {config.loss.loss}: needs a teacher's scores; give --negatives {FILE} and examples with {HOW}"
         )
     if given is not None and config.negatives.hard:
         paths["negatives"] = given
@@ -88,6 +94,11 @@ def check_options(config: FinetuneConfig) -> None:
     loss = config.loss.loss
     if loss != "in-batch" and not config.negatives.hard:
         raise ConfigError(f"--loss {loss}: compares with hard negatives; give --hard 1 or more")
+    options = config.negatives
+    if not options.hard and (
+        options.drop_answers or (options.absolute_margin, options.relative_margin) != (None, None)
+    ):
+        raise ConfigError("--hard 0: there are no hard negatives to filter; leave out drop_answers and the margins")
     if config.loss.symmetric and loss != "in-batch":
         raise ConfigError(f"--set loss.symmetric: is for --loss in-batch, not {loss}")
     if config.loss.margin != 1 and loss != "triplet":
@@ -119,13 +130,21 @@ def run(config: FinetuneConfig, stage: Stage) -> Outcome:
     towers, tokenizer = opened(config, Path(stage.inputs["model"].path))
     collection = open_collection(stage.inputs["data"].path)
     preparation = Preparation(config, stage, towers, tokenizer, collection)
-    data = known(config, preparation.training_set())
+    try:
+        data = known(config, preparation.training_set())
+    except SeedError:
+        (stage.folder / "bm25.trec").unlink(missing_ok=True)  # a copy; a mistake before any work leaves no folder
+        raise
     watch = watching(config, stage, towers, tokenizer, preparation.source)
     with telling_memory(smaller_chunk(config, towers, stage.runtime)):
         metrics = train_towers(config, stage, preparation, data, watch)
     files: list[Path] = []
     if watch is not None:
         metrics |= {"best_step": watch.best.step, "best_dev_mrr@10": watch.best.value}
+        place = (
+            "" if watch.best.step == watch.looks[-1].step else f"; those of the last step in {stage.folder / 'last'}"
+        )
+        stage.progress.say(f"left: the weights of step {watch.best.step:,}, the best on dev{place}")
         if watch.best.step < watch.looks[-1].step:
             if stage.runtime.first:
                 files += save_towers(stage.folder / "last", towers, tokenizer)
@@ -172,6 +191,8 @@ def opened(config: FinetuneConfig, folder: Path) -> tuple[Towers, Tokenizer]:
             tower.head = copy.deepcopy(head)  # towers begin alike
         elif config.tower.head == "linear" and not is_linear(tower.head):
             raise ConfigError(f"--head linear: {folder} has another head; --head none takes it away")
+    if config.tower.untied is False and towers.untied:
+        raise ConfigError(f"--set tower.untied=false: {folder} has two towers, which can't be made one")
     if config.tower.untied and not towers.untied:
         towers = Towers(towers.query, copy.deepcopy(towers.query))
     segmentation(towers.settings, tokenizer)  # refuses an overlap that leaves no room
@@ -220,6 +241,8 @@ def train_towers(
         config.negatives.take, not config.negatives.ance_compat,
     )  # fmt: skip
     steps = options.steps or math.ceil(options.epochs * batches.items / options.batch_size)
+    if towers.settings.similarity == "cosine" and config.loss.temperature == 1 and config.loss.loss == "in-batch":
+        stage.progress.say("cosines lie between -1 and 1, which tells little apart: --temperature 0.05 is usual")
     falls = options.schedule_steps or steps
     if falls < steps:
         told = f"--set optimize.schedule_steps={falls}"

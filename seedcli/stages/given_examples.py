@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-import numpy as np
-
 from seedcli.base.errors import ConfigError
 from seedcli.configs.finetune import FinetuneConfig
 from seedcli.data.records import Example, Query
-from seedcli.negatives.examples import Scores
 from seedcli.negatives.filters import Margins, without_answers
 from seedcli.training.objectives import TAUGHT
 
+HOW = "a teacher's scores (pos_scores and neg_scores in JSONL, or two columns of them before a triple)"
 LOOKED = 100  # examples by which it is told what all of them bring
 
 
@@ -43,21 +41,13 @@ def looked_at(given: Callable[[], Iterator[Example]]) -> tuple[bool, bool]:
     return bool(first) and isinstance(first[0].query, str), scored
 
 
-def check_scores(config: FinetuneConfig, scored: bool) -> None:
-    """Raises ConfigError when scores are asked for that the examples lack."""
+def check_scores(config: FinetuneConfig, scored: bool, source: str) -> None:
+    """Raises ConfigError when scores are asked for that the examples of a source lack."""
     options = config.negatives
     if config.loss.loss in TAUGHT and not scored:
-        raise ConfigError(
-            f"--loss {config.loss.loss}: needs a teacher's scores of positives and negatives; {config.data} brings none"
-        )
+        raise ConfigError(f"--loss {config.loss.loss}: needs {HOW}; {source} brings none")
     if options.hard and Margins(options.absolute_margin, options.relative_margin).any and not scored:
         name = "absolute_margin" if options.absolute_margin is not None else "relative_margin"
         raise ConfigError(
-            f"--set negatives.{name}: the examples of {config.data} have no scores; give a run, or examples with scores"
+            f"--set negatives.{name}: the examples of {source} have no scores; give a run, or examples with {HOW}"
         )
-
-
-def taught(scores: Scores) -> bool:
-    """Whether any example has a score of a positive and of a negative."""
-    owners = (np.repeat(np.arange(len(part)), np.diff(part.offsets))[np.isfinite(part.values)] for part in scores)
-    return bool(len(np.intersect1d(*owners)))

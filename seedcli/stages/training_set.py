@@ -37,7 +37,7 @@ from seedcli.stages.estimates import (
     text_bytes,
     weights,
 )
-from seedcli.stages.given_examples import Answers, looked_at, taught
+from seedcli.stages.given_examples import Answers, looked_at
 from seedcli.stages.stage import Stage
 from seedcli.stages.texts import Source
 from seedcli.stages.training_memory import memory_held
@@ -48,6 +48,15 @@ READ = (  # settings that decide the tokens
 )  # fmt: skip
 FILE = "file"  # as a source of negatives: those that the training file brings
 ANCE = "ance"  # those that the model in training ranks first
+DROPPED = {  # what is said of candidates that were left out
+    "positive": "are positives",
+    "text of a positive": "have the text of one",
+    "not in the corpus": "aren't in the corpus",
+    "right for the query": "are right for the query",
+    "answer": "hold an answer",
+    "absolute margin": "score within the absolute margin",
+    "relative margin": "score within the relative margin",
+}
 DEPTH = re.compile(r"(?:(\d+):)?(\d+)")
 
 
@@ -71,7 +80,9 @@ class Preparation:
         """The training set; negatives.json says what was left out."""
         config, given = self.config, self.examples()
         data, report, problems = self.from_examples(given) if given else self.from_qrels()
-        problems.settle(config.data, config.problems, self.stage.progress)
+        problems.settle(self.named, config.problems, self.stage.progress)
+        if config.loss.loss in TAUGHT and data.scores is not None:
+            data = self.taught(data)
         if masks := self.stage.runtime.share(lambda: self.masks(data)):
             data, dropped = drop(data, masks)
             report["candidates dropped"] |= dropped
@@ -80,16 +91,27 @@ class Preparation:
         report["scores"] = histogram(data.scores) if data.scores is not None and self.stage.runtime.first else {}
         if not len(data.trained):
             raise DataError(f"{config.data}: no query of {config.split!r} has both a text and a positive in the corpus")
-        if config.loss.loss in TAUGHT and data.scores is not None and not taught(data.scores):
-            raise DataError(f"{config.data}: no example has a teacher's score of a positive and of a negative")
         if self.has_candidates and without == len(data.trained):
-            left = f" ({told_drops(report)})" if any(report["candidates dropped"].values()) else ""
-            raise DataError(
-                f"{config.negatives.negatives}: no negative for any query of {config.split!r} is in the corpus{left}"
-            )
+            raise DataError(self.without_candidates(report))
         if self.stage.runtime.first:
             write_report(self.stage.folder, {**report, "problems": problems.plain()})
         self.tell(data, report)
+        return data
+
+    def taught(self, data: TrainingSet) -> TrainingSet:
+        """The examples that a teacher scored. Raises DataError when there is none."""
+        known, scores = np.ones(len(data.trained), dtype=bool), data.scores
+        for part in scores or ():
+            owners = np.repeat(np.arange(len(part)), np.diff(part.offsets))[np.isfinite(part.values)]
+            known &= np.bincount(owners, minlength=len(part)) > 0
+        if not known.any():
+            raise DataError(f"{self.named}: no example has a teacher's score of a positive and of a negative")
+        if not known.all():
+            left = len(known) - int(known.sum())
+            self.stage.progress.say(
+                f"{left:,} examples are left out: no teacher's score of a positive and of a negative"
+            )
+            return part_of(data, known)
         return data
 
     @property
@@ -97,13 +119,31 @@ class Preparation:
         """Whether hard negatives are chosen from candidates that are there before training."""
         return self.config.negatives.hard > 0 and self.config.negatives.negatives != ANCE
 
+    @property
+    def named(self) -> str:
+        """What the examples come from, as it was given."""
+        source = self.config.negatives.negatives
+        return self.config.data if source == FILE or self.examples() is None else source
+
+    def without_candidates(self, report: dict[str, Any]) -> str:
+        """Why no query has a negative, as far as can be told."""
+        source, split = self.config.negatives.negatives, self.config.split
+        if any(report["candidates dropped"].values()):
+            return f"{source}: of the candidates none is left for any query of {split!r}: {told_drops(report)}"
+        if self.examples() is not None:
+            return f"{self.named}: no example has a negative; --hard 0 trains on the batch's passages alone"
+        depth = f"--negative-depth {self.config.negatives.negative_depth}"
+        return (
+            f"{source}: ranks no passage for any query of {split!r}; is it of another split, or shorter than {depth}?"
+        )
+
     def tell(self, data: TrainingSet, report: dict[str, Any]) -> None:
         without = report["queries without"]["negative"]
-        lacking = f"; {without:,} queries without a negative" if self.has_candidates else ""
+        lacking = f"; {without:,} of the queries have no candidate: random passages stand in" if without else ""
         say = self.stage.progress.say
         say(f"{len(data.trained):,} training queries, {len(data.passages.tokens):,} passages{lacking}")
         if self.has_candidates and any(report["candidates dropped"].values()):
-            say(f"candidates that are no negatives: {told_drops(report)}")
+            say(f"candidates left out: {told_drops(report)}")
 
     def examples(self) -> Callable[[], Iterator[Example]] | None:
         """The training file's examples, or triples that stand for negatives; None when qrels and a run serve."""
@@ -243,13 +283,15 @@ class Preparation:
 
 
 def told_drops(report: dict[str, Any]) -> str:
-    """What was dropped, for a person: "1,204 positive, 33 answer"."""
-    return ", ".join(f"{count:,} {name}" for name, count in report["candidates dropped"].items() if count)
+    """What was dropped, for a person: "1,204 are positives, 33 hold an answer"."""
+    return ", ".join(
+        f"{count:,} {DROPPED.get(name, name)}" for name, count in report["candidates dropped"].items() if count
+    )
 
 
-def places(depth: str) -> slice:
+def places(depth: int | str) -> slice:
     """The places of a ranking that --negative-depth names. Raises ConfigError for words that name none."""
-    found = DEPTH.fullmatch(depth.strip())
+    found = DEPTH.fullmatch(str(depth).strip())
     if found is None or int(found[1] or 0) >= int(found[2]):
         raise ConfigError(f"--negative-depth {depth}: give how many are candidates, as in 100, or a part, as in 10:200")
     return slice(int(found[1] or 0), int(found[2]))

@@ -68,6 +68,18 @@ def test_an_unknown_key_says_what_was_meant(recipe, message):
     assert refusal(recipe) == message
 
 
+def test_a_group_in_place_of_an_option_names_its_options():
+    with pytest.raises(ConfigError, match=r"loss is a group of options: loss.loss, and temperature, margin"):
+        resolve(FinetuneConfig, {}, {"loss": "triplet"}, "r.yaml")
+    with pytest.raises(ConfigError, match=r"did you mean negatives.negative_depth\?"):
+        resolve(FinetuneConfig, {}, {"negative_dept": "5"}, "r.yaml")
+
+
+@pytest.mark.parametrize(("written", "read"), [("30", 30), ("10:50", "10:50"), ("'7'", "7"), ("0", 0), ("-3", -3)])
+def test_yaml_counts_by_tens_alone(written, read):
+    assert parse_yaml(written, "here") == read
+
+
 def test_an_unknown_key_of_set_says_what_was_meant():
     assert refusal(**{"optimize.lrr": "1"}) == "--set: no option optimize.lrr: did you mean lr?"
 
@@ -203,6 +215,8 @@ def other(option: Any) -> Any:
     if option.default is False or option.default is True:
         return str(not option.default).lower()
     kind = str(option.hint)
+    if "bool" in kind:
+        return "true"
     if "Literal" in kind and "none" not in kind:
         words = [
             word

@@ -271,7 +271,7 @@ def test_margins_drop_candidates_and_the_report_says_how_many(tune, scored):
     assert told["candidates dropped"] == {"relative margin": 60, "right for the query": 0}  # 4.8, above .95 x 5
     assert (told["scores"]["edges"][0], told["scores"]["edges"][-1]) == (-2, 5)
     assert (sum(told["scores"]["positives"]), sum(told["scores"]["negatives"])) == (60, 120)
-    with pytest.raises(DataError, match=r"no negative for any query.*180 relative margin"):
+    with pytest.raises(DataError, match=r"none is left for any query.*180 score within the relative margin"):
         tune("none", **taught, **{"negatives.relative_margin": 5.0})
 
 
@@ -316,6 +316,32 @@ def test_training_ends_when_looks_find_nothing_better(tune):
     manifest = read_manifest(out)
     assert manifest is not None
     assert (manifest.metrics["best_step"], (out / "last").is_dir()) == (0, True)
+
+
+def test_what_is_trained_on_is_no_dev(tune, chain, tmp_path):
+    """A folder with one set of qrels gives it for whatever split is asked."""
+    one = tmp_path / "one"
+    one.mkdir()
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (one / name).write_bytes((chain.beir / name).read_bytes())
+    (one / "judged.tsv").write_bytes((chain.beir / "qrels" / "train.tsv").read_bytes())
+    (one / "collection.yaml").write_text("passages: corpus.jsonl\nqueries: queries.jsonl\nqrels: judged.tsv\n")
+    with pytest.raises(ConfigError, match=r"--dev dev: .*one set of judgements, which is trained on"):
+        tune(data=one, **{"watch.dev": "dev"})
+    tune(data=one, **{"watch.dev": "test", "watch.dev_data": chain.beir})
+
+
+def test_a_mistake_after_bm25_leaves_no_folder(tune, tmp_path):
+    with pytest.raises(DataError, match="none is left for any query"):
+        tune(**{"negatives.negatives": "bm25", "negatives.absolute_margin": 1e6})
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_towers_are_not_made_one(tune):
+    two = tune("two", **{"tower.untied": True})
+    assert (tune("kept", model=two) / "query").is_dir()
+    with pytest.raises(ConfigError, match=r"tower.untied=false: .* two towers"):
+        tune("one", model=two, **{"tower.untied": False})
 
 
 def test_dev_may_be_another_collection(tune, scored, chain):
@@ -372,6 +398,7 @@ def test_examples_that_a_teacher_scored_in_part_are_told_and_spoil_nothing(loss,
     out = tune(data=part, **flags)
     assert all(np.isfinite(record["loss"]) and np.isfinite(record["gradient_norm"]) for record in log(out))
     assert report(out)["problems"]["examples without a teacher's scores"]["count"] == 40
+    assert read_manifest(out).metrics["queries"] == 20  # the others would be steps without a gradient
     for line in lines:
         line.pop("negative_scores", None)
     part.write_text("".join(json.dumps(line) + "\n" for line in lines))
