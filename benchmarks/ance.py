@@ -21,14 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from objectives import read_lines, say, versions
+from objectives import Stages, read_lines, say, versions
 
-from seedcli.base.config import resolve
 from seedcli.base.files import read_json, write_text
-from seedcli.base.manifest import digest, identify
-from seedcli.base.progress import Silent
-from seedcli.configs import VERBS
-from seedcli.stages.stage import perform
+from seedcli.base.manifest import identify
 
 MEASURES = ["mrr@10", "recall@20", "recall@100"]
 DEPTH = 100
@@ -104,12 +100,12 @@ def read_options() -> argparse.Namespace:
     return options
 
 
-class Bench:
-    """The stages of runs over one data set, each in a folder of --work that is named by all that it was made with."""
+class Bench(Stages):
+    """Runs over one data set."""
 
     def __init__(self, options: argparse.Namespace, data: str):
-        self.options, self.data, self.collection = options, data, Path(os.environ["SEED_DATA"]) / data
-        self.seconds: dict[str, float] = {}  # verb -> those of its last folder
+        super().__init__(options, data)
+        self.data = data
 
     def measure(self, run: str) -> Line:
         """What a run's line says of it."""
@@ -163,12 +159,7 @@ class Bench:
         return {"metrics": report["means"], "intervals": report["intervals"], "p_values": p_values}
 
     def made(self, verb: str, name: str, given: dict[str, Any]) -> Path:
-        """The folder of a stage, made or gone on with unless it is there."""
-        key = json.dumps(given).replace(str(self.options.work), "").replace(str(self.collection.parent), "")
-        folder = self.options.work / f"{self.data}-{name}-{digest([verb, key])[:8]}"
-        done = perform(verb, resolve(VERBS[verb], {"out": str(folder), **given}, {}, name), Silent())
-        self.seconds[verb] = done.seconds
-        return folder
+        return super().made(verb, f"{self.data}-{name}", given)
 
 
 def training(folder: Path) -> Line:

@@ -21,14 +21,10 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from objectives import read_lines, say, versions
+from objectives import Stages, read_lines, say, versions
 
-from seedcli.base.config import resolve
 from seedcli.base.files import read_json, write_text
-from seedcli.base.manifest import digest, finished
-from seedcli.base.progress import Silent
-from seedcli.configs import VERBS
-from seedcli.stages.stage import perform
+from seedcli.base.manifest import finished
 
 METHODS: dict[str, dict[str, Any]] = {
     "triplet": {"loss": "triplet", "hard": 1},
@@ -116,12 +112,11 @@ def read_options() -> argparse.Namespace:
     return options
 
 
-class Bench:
-    """The stages of runs, each in a folder of --work that is named by all that it was made with."""
+class Bench(Stages):
+    """Runs over SQuAD."""
 
     def __init__(self, options: argparse.Namespace):
-        self.options, self.squad = options, Path(os.environ["SEED_DATA"]) / "squad"
-        self.seconds: dict[str, float] = {}  # verb -> those of its last folder
+        super().__init__(options, "squad")
 
     def measure(self, run: Run) -> dict[str, Any]:
         """What a run's line says of it."""
@@ -133,7 +128,7 @@ class Bench:
     def pretrained(self) -> Path:
         options = self.options
         given = {
-            "text": [str(self.squad.parent / "wikipedia_2015" / "wiki.txt.gz")],
+            "text": [str(self.collection.parent / "wikipedia_2015" / "wiki.txt.gz")],
             "words": {"tokenizer": "train", "vocabulary": options.vocabulary, "length": options.length},
             "model": {"size": options.size, "std": options.std, "dropout": 0.0},
             "optimize": {
@@ -146,10 +141,10 @@ class Bench:
         return self.made("pretrain", "encoder", given)
 
     def index(self) -> Path:
-        return self.made("index", "bm25-index", {"kind": "bm25", "corpus": str(self.squad)})
+        return self.made("index", "bm25-index", {"kind": "bm25", "corpus": str(self.collection)})
 
     def negatives(self) -> Path:
-        given = {"index": [str(self.index())], "queries": str(self.squad), "split": "train"}
+        given = {"index": [str(self.index())], "queries": str(self.collection), "split": "train"}
         return self.made("search", "negatives", {**given, "depth": self.options.negative_depth})
 
     def tuned(self, run: Run) -> Path:
@@ -160,7 +155,7 @@ class Bench:
         method = METHODS[run.method]
         given = {
             "model": str(encoder),
-            "data": str(self.squad),
+            "data": str(self.collection),
             "fraction": run.fraction,
             "negatives": {"negatives": str(self.negatives()), "hard": method["hard"]},
             "loss": {"loss": method["loss"], "temperature": options.temperature},
@@ -181,28 +176,20 @@ class Bench:
         if run.method == "bm25":
             index = self.index()
         else:
-            given = {"model": str(self.tuned(run)), "corpus": str(self.squad)}
+            given = {"model": str(self.tuned(run)), "corpus": str(self.collection)}
             vectors = self.made("encode", f"{label(run)}-vectors", given)
             index = self.made("index", f"{label(run)}-index", {"vectors": str(vectors)})
-        asked = {"index": [str(index)], "queries": str(self.squad), "split": "dev", "depth": DEPTH}
+        asked = {"index": [str(index)], "queries": str(self.collection), "split": "dev", "depth": DEPTH}
         return self.made("search", f"{label(run)}-found", asked)
 
     def evaluated(self, run: Run, found: Path) -> dict[str, Any]:
         """Metrics with their 95 % intervals over questions, and p-values against the baseline."""
         compared = {"run": found} | ({} if run.method in {"bm25", "encoder"} else {BASELINE: self.found(Run(BASELINE))})
-        given = {"runs": [f"{name}={path}" for name, path in compared.items()], "qrels": str(self.squad)}
+        given = {"runs": [f"{name}={path}" for name, path in compared.items()], "qrels": str(self.collection)}
         given |= {"split": "dev", "measures": MEASURES, "baseline": BASELINE if len(compared) > 1 else None}
         report = read_json(self.made("evaluate", f"{label(run)}-report", given) / "report.json")["runs"]["run"]
         p_values = report["p_values"] if len(compared) > 1 and run != Run(BASELINE) else {}
         return {"metrics": report["means"], "intervals": report["intervals"], "p_values": p_values}
-
-    def made(self, verb: str, name: str, given: dict[str, Any]) -> Path:
-        """The folder of a stage, made or gone on with unless it is there."""
-        key = json.dumps(given).replace(str(self.options.work), "").replace(str(self.squad.parent), "")
-        folder = self.options.work / f"{name}-{digest([verb, key])[:8]}"
-        done = perform(verb, resolve(VERBS[verb], {"out": str(folder), **given}, {}, name), Silent())
-        self.seconds[verb] = done.seconds
-        return folder
 
 
 def label(run: Run) -> str:

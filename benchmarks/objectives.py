@@ -139,12 +139,27 @@ def planned(options: argparse.Namespace) -> Iterator[Run]:
             yield from (Run(model, seed, 1.0) for wave in WAVES for model in wave if model in options.only)
 
 
-class Bench:
-    """The stages of runs, each in a folder of --work that is named by all that it was made with."""
+class Stages:
+    """The stages of runs over a set of SEED_DATA, each in a folder of --work named by all that it was made with."""
+
+    def __init__(self, options: argparse.Namespace, data: str):
+        self.options, self.collection = options, Path(os.environ["SEED_DATA"]) / data
+        self.seconds: dict[str, float] = {}  # verb -> those of its last folder
+
+    def made(self, verb: str, name: str, given: dict[str, Any]) -> Path:
+        """The folder of a stage, made or gone on with unless it is there."""
+        key = json.dumps(given).replace(str(self.options.work), "").replace(str(self.collection.parent), "")
+        folder = self.options.work / f"{name}-{digest([verb, key])[:8]}"
+        done = perform(verb, resolve(VERBS[verb], {"out": str(folder), **given}, {}, name), Silent())
+        self.seconds[verb] = done.seconds
+        return folder
+
+
+class Bench(Stages):
+    """Runs over SQuAD."""
 
     def __init__(self, options: argparse.Namespace):
-        self.options, self.squad = options, Path(os.environ["SEED_DATA"]) / "squad"
-        self.seconds: dict[str, float] = {}  # verb -> those of its last folder
+        super().__init__(options, "squad")
 
     def measure(self, run: Run) -> dict[str, Any]:
         """What a run's line says of it."""
@@ -166,7 +181,7 @@ class Bench:
         if decoder:
             model |= {"decoder_layers": decoder.layers, "window": decoder.window or "none"}
         given = {
-            "text": [str(self.squad.parent / "wikipedia_2015" / "wiki.txt.gz")],
+            "text": [str(self.collection.parent / "wikipedia_2015" / "wiki.txt.gz")],
             "model": model,
             "words": {"tokenizer": "train", "vocabulary": options.vocabulary, "length": options.length, "mask": MASKED},
             "optimize": {
@@ -208,8 +223,8 @@ class Bench:
         (folder / "qrels").mkdir(parents=True, exist_ok=True)
         for name in ("corpus.jsonl", "queries.jsonl"):
             if not (folder / name).is_symlink():
-                (folder / name).symlink_to((self.squad / name).resolve())
-        heading, *rows = (self.squad / "qrels" / "train.tsv").read_text(encoding="utf-8").splitlines()
+                (folder / name).symlink_to((self.collection / name).resolve())
+        heading, *rows = (self.collection / "qrels" / "train.tsv").read_text(encoding="utf-8").splitlines()
         kept = drawn([row.split("\t")[0] for row in rows], run.fraction or 0.0, run.seed)
         lines = [heading, *(row for row in rows if row.split("\t")[0] in kept)]
         write_text(folder / "qrels" / "train.tsv", "".join(f"{line}\n" for line in lines))
@@ -218,12 +233,12 @@ class Bench:
     def found(self, run: Run) -> Path:
         """The ranking of SQuAD's passages for each dev question."""
         if run.model == "bm25":
-            index = self.made("index", "bm25-index", {"kind": "bm25", "corpus": str(self.squad)})
+            index = self.made("index", "bm25-index", {"kind": "bm25", "corpus": str(self.collection)})
         else:
-            given = {"model": str(self.tuned(run)), "corpus": str(self.squad)}
+            given = {"model": str(self.tuned(run)), "corpus": str(self.collection)}
             vectors = self.made("encode", f"{label(run)}-vectors", given)
             index = self.made("index", f"{label(run)}-index", {"vectors": str(vectors)})
-        asked = {"index": [str(index)], "queries": str(self.squad), "split": "dev", "depth": DEPTH}
+        asked = {"index": [str(index)], "queries": str(self.collection), "split": "dev", "depth": DEPTH}
         return self.made("search", f"{label(run)}-found", asked)
 
     def evaluated(self, run: Run, found: Path) -> dict[str, Any]:
@@ -231,7 +246,7 @@ class Bench:
         before = list(DECODERS)[: list(DECODERS).index(run.model)] if run.model in DECODERS else []
         baselines = {model: self.found(run._replace(model=model)) for model in BASELINES if model in before}
         runs = [f"{name}={path}" for name, path in {run.model: found, **baselines}.items()]
-        given = {"runs": runs, "qrels": str(self.squad), "split": "dev", "measures": MEASURES}
+        given = {"runs": runs, "qrels": str(self.collection), "split": "dev", "measures": MEASURES}
         p_values = {}
         for baseline in [*baselines] or [None]:
             folder = self.made("evaluate", f"{label(run)}-against-{baseline}", {**given, "baseline": baseline})
@@ -239,14 +254,6 @@ class Bench:
             if baseline:
                 p_values[baseline] = report["p_values"]
         return {"metrics": report["means"], "intervals": report["intervals"], "p_values": p_values}
-
-    def made(self, verb: str, name: str, given: dict[str, Any]) -> Path:
-        """The folder of a stage, made or gone on with unless it is there."""
-        key = json.dumps(given).replace(str(self.options.work), "").replace(str(self.squad.parent), "")
-        folder = self.options.work / f"{name}-{digest([verb, key])[:8]}"
-        done = perform(verb, resolve(VERBS[verb], {"out": str(folder), **given}, {}, name), Silent())
-        self.seconds[verb] = done.seconds
-        return folder
 
 
 def label(run: Run) -> str:

@@ -133,8 +133,8 @@ class ContrastiveBatches:
         """Rows of `hard` different negatives, and where they stand among those of the query.
 
         Where these are too few the rest are random passages but no positives, at place -1; a collection that lacks so
-        many gives some twice, and one without any the positive, which doesn't count. Unless the batches are to be
-        filled: then the positive takes all places that are left.
+        many gives some twice, and one without any the positive, which doesn't count. Where places
+        aren't to be filled (`fills`), the positive takes all that are left.
         """
         numbers, right = self.data.passages.numbers, self._right(row)
         pool = self.data.negatives[row]

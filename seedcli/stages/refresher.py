@@ -61,7 +61,7 @@ def assist(config: FinetuneConfig, stage: Stage, prepared: Callable[[Stage], tup
 
 
 def begun(config: FinetuneConfig, stage: Stage) -> Manifest:
-    """The manifest of the training to assist, once it has begun. Raises ConfigError when that is another one."""
+    """The manifest of the training to assist, once it has begun. Raises FolderError when that is another one."""
     plan, told = plan_of("finetune", config, stage.inputs), False
     while (manifest := read_manifest(stage.folder)) is None:
         if not told:
