@@ -338,6 +338,8 @@ def search(
     split: str | None = None,
     candidates: StrPath | None = None,
     depth: int | None = None,
+    run_format: Literal["trec", "parquet"] = "trec",
+    memory: str | None = None,
     problems: Literal["report", "stop"] = "report",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
@@ -352,12 +354,16 @@ def search(
     ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
 
     - index: A folder of seed index; repeat it to fuse several.
-    - out: The folder to leave run.trec in.
+    - out: The folder to leave the run in.
     - queries: A collection, a file of queries, or a folder of queries that seed encode left.
     - split: Only the queries that these qrels judge.
     - candidates: Score these passages alone: a run (a file, or a folder of seed search), or a collection whose
       qrels of split name them for each query, whatever their grade. For one flat index.
     - depth: Hits a query; left out: 1,000, of candidates all.
+    - run_format: The run's file: run.trec, or run.parquet (query, document, rank, score), smaller and quicker to
+      read.
+    - memory: flat: the most memory to hold, such as 2g, that of the libraries included: vectors that don't fit are
+      read from the disk for each few thousand queries. Left out: half of what is free.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
     - device: Where to compute; auto takes a GPU if there is one.

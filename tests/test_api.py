@@ -18,7 +18,7 @@ import seedcli.console  # now: it chooses its colours when imported, and a test 
 from seedcli.api import keywords
 from seedcli.base.config import options
 from seedcli.configs import VERBS
-from seedcli.retrieval.runs import read_run
+from seedcli.retrieval.run_files import read_run
 
 ROOT = Path(__file__).parent.parent
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## The same from Python\n")[1].split("\n## ")[0]

@@ -105,7 +105,9 @@ class Vectors(Result):
 
     def ids(self) -> list[str]:
         """The N ids, in the order of the rows; one with several vectors stands there as often."""
-        return [id_ for shard in self._shards for id_ in shard.ids()]
+        from seedcli.retrieval.vectors import read_ids
+
+        return list(read_ids(self._shards))
 
     def array(self) -> NDArray[np.float32]:
         """All vectors [N, D]; of a single shard, mapped from the disk."""
@@ -191,7 +193,7 @@ class Run(Result):
 
     @cached_property
     def _run(self) -> "runs.Run":
-        from seedcli.retrieval.runs import read_run, run_path
+        from seedcli.retrieval.run_files import read_run, run_path
 
         return read_run(run_path(self.path))
 

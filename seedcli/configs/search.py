@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_doc import Doc
 from annotated_types import Ge
@@ -13,14 +13,15 @@ from seedcli.configs.groups import Machine, Problems
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Search one index, or several whose rankings are fused by reciprocal rank; leaves run.trec.
+    """Search one index, or several whose rankings are fused by reciprocal rank; leaves a run.
 
-    With a QUESTION it prints the first hits instead, and writes nothing.
+    Under torchrun, processes share the shards of one flat index. With a QUESTION it prints the first hits instead,
+    and writes nothing.
     """
 
     index: Annotated[list[str], Doc("A folder of seed index; repeat it to fuse several."), INPUT]
     question: Annotated[str | None, Doc("What to ask, in words."), ARGUMENT] = None
-    out: Annotated[Path | None, Doc("The folder to leave run.trec in.")] = None
+    out: Annotated[Path | None, Doc("The folder to leave the run in.")] = None
     queries: Annotated[
         str | None, Doc("A collection, a file of queries, or a folder of queries that seed encode left."), INPUT
     ] = None
@@ -35,6 +36,18 @@ class SearchConfig:
     ] = None
     depth: Annotated[
         int | None, Ge(1), Doc("Hits a query; left out: 1,000, of candidates all, or 10 for a QUESTION.")
+    ] = None
+    run_format: Annotated[
+        Literal["trec", "parquet"],
+        Doc("The run's file: run.trec, or run.parquet (query, document, rank, score), smaller and quicker to read."),
+    ] = "trec"
+    memory: Annotated[
+        str | None,
+        Doc(
+            "flat: the most memory to hold, such as 2g, that of the libraries included: vectors that don't fit are "
+            "read from the disk for each few thousand queries. Left out: half of what is free."
+        ),
+        INCIDENTAL,
     ] = None
     problems: Problems = "report"
     fusion_k: Annotated[int, Ge(0), Doc("Fusion: what is added to each rank before its reciprocal."), RARE] = 60

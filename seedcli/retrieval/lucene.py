@@ -16,8 +16,9 @@ from weakref import finalize
 import numpy as np
 
 from seedcli.base.children import module_process
-from seedcli.base.errors import ConfigError, DataError, SeedError
+from seedcli.base.errors import DataError, SeedError
 from seedcli.base.files import Closing
+from seedcli.base.machine import bytes_of
 from seedcli.base.progress import Progress
 from seedcli.data.collections import Collection
 from seedcli.data.records import Query
@@ -143,10 +144,7 @@ class Child(Closing):
 
 def heap_bytes(heap: str) -> int:
     """Bytes of a heap as Java takes it: 512m, 2g. Raises ConfigError for anything else."""
-    found = re.fullmatch(r"([1-9]\d*)([kmg])", heap.lower())
-    if not found:
-        raise ConfigError(f"--heap {heap}: expected a number with k, m or g, such as 2g")
-    return int(found[1]) << {"k": 10, "m": 20, "g": 30}[found[2]]
+    return bytes_of("--heap", heap)
 
 
 def java_home() -> str:

@@ -13,7 +13,8 @@ from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import survey_qrels
 from seedcli.evaluation.metrics import parse_measures
 from seedcli.evaluation.report import compare, pick_examples, write_report
-from seedcli.retrieval.runs import Run, read_run, run_path
+from seedcli.retrieval.run_files import read_run, run_path
+from seedcli.retrieval.runs import Run
 from seedcli.stages.names import named
 from seedcli.stages.stage import Outcome, Stage
 

@@ -1,7 +1,8 @@
-"""seed search: one index or several, and queries -> run.trec; or a question -> its first hits."""
+"""seed search: one index or several, and queries -> a run; or a question -> its first hits."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedcli.base.errors import ConfigError, DataError
+from seedcli.base.machine import bytes_of, processes
 from seedcli.base.manifest import Manifest, finished, located, read_manifest
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
@@ -25,15 +27,17 @@ from seedcli.retrieval.encoding import TextEncoder
 from seedcli.retrieval.fusion import reciprocal_rank
 from seedcli.retrieval.hits import Hit as Hit
 from seedcli.retrieval.lucene import WordSearcher, heap_bytes
-from seedcli.retrieval.runs import Ranking, run_of, write_run
+from seedcli.retrieval.matrix import HELD, Matrix, room_for
+from seedcli.retrieval.run_files import PART, begun_queries, parts_folder, write_in_parts, write_run
+from seedcli.retrieval.runs import Ranking, run_of
 from seedcli.retrieval.vectors import open_shards, read_ids
-from seedcli.stages.candidates import candidates_path, known_rows, read_candidates
+from seedcli.stages.candidates import candidates_path, known, read_candidates
 from seedcli.stages.estimates import LIBRARIES, announce
 from seedcli.stages.stage import Outcome, Stage, joined
 
 DEPTH, ANSWERS = 1_000, 10
 BATCH_TOKENS = 8_192
-LINE = 48  # bytes of a line of a run
+LINE = {"trec": 48, "parquet": 16}  # bytes of a line of a run
 
 
 class Questions(NamedTuple):
@@ -43,10 +47,11 @@ class Questions(NamedTuple):
     vectors: NDArray[np.float32] | None = None
     model: str = ""
 
-    def at(self, places: NDArray[np.int64]) -> "Questions":
+    def at(self, places: Iterable[int]) -> "Questions":
         """Some of them."""
-        vectors = None if self.vectors is None else self.vectors[places]
-        return Questions([self.queries[place] for place in places.tolist()], vectors, self.model)
+        chosen = list(places)
+        vectors = None if self.vectors is None else self.vectors[chosen]
+        return Questions([self.queries[place] for place in chosen], vectors, self.model)
 
 
 class FlatIndex:
@@ -54,10 +59,12 @@ class FlatIndex:
 
     unit = "vectors"
 
-    def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime):
+    def __init__(self, folder: Path, manifest: Manifest, config: SearchConfig, runtime: Runtime):
         self.vectors = located(folder, manifest, "vectors")
         self.encoded = finished(self.vectors, "encode")
         self.shards = open_shards(self.vectors)
+        memory = None if config.memory is None else bytes_of("--memory", config.memory)
+        self.room = room_for(self.shards, runtime.device, memory, runtime.world)
         self.runtime = runtime
 
     def corpus(self) -> Path:
@@ -69,17 +76,30 @@ class FlatIndex:
         encoder, tokenizer = open_tower(located(self.vectors, self.encoded, "model"), "query")
         return TextEncoder(encoder, tokenizer, self.runtime, BATCH_TOKENS)
 
+    @cached_property
+    def matrix(self) -> Matrix:
+        """The vectors of this process's shards."""
+        here = self.runtime
+        return Matrix(self.shards[here.rank :: here.world], here.device, *here.share(lambda: self.room))
+
     def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
-        names = [query.id for query in questions.queries]
-        return exact.search(names, self.encode(questions), self.shards, depth, self.runtime.device, progress)
+        names, vectors = [query.id for query in questions.queries], self.encode(questions)
+        each = self.size / max(1, self.passages)
+        return exact.search(names, vectors, self.matrix, depth, progress, each, self.runtime)
 
     def encode(self, questions: Questions) -> NDArray[np.float32]:
         """The questions as vectors [Q, D]. Raises DataError when they were encoded by another model."""
         if questions.vectors is None:
-            return self.model.encode([item.text for item in self.model.items(questions.queries)], "query")
+            return self.runtime.share(lambda: self.encoded_words(questions.queries))
         if questions.model != self.encoded.inputs["model"].identity:
             raise DataError(f"{self.vectors}: encoded by another model than the queries")
         return questions.vectors
+
+    def encoded_words(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """The queries of a run's part together, so that a search that goes on computes what one at once does."""
+        texts = [item.text for item in self.model.items(queries)]
+        parts = [self.model.encode(texts[begin : begin + PART], "query") for begin in range(0, len(texts), PART)]
+        return np.concatenate([np.empty((0, self.shards[0].width), np.float32), *parts])
 
     @property
     def size(self) -> int:
@@ -90,10 +110,11 @@ class FlatIndex:
         """How many there are; older folders don't tell, and have a vector of each."""
         return int(self.encoded.metrics.get("passages", self.size))
 
-    def memory(self, questions: int) -> int:
-        """Bytes that a search of so many questions holds beside the libraries: a block of scores, and the ids."""
-        names = 24 + 8 * (self.passages < self.size)  # and which rows are one passage's
-        return 8 * exact.BLOCK * min(questions, exact.QUERIES) + names * self.size
+    def memory(self) -> int:
+        """Bytes that a search holds beside the libraries."""
+        return (
+            HELD * self.room.floats + self.room.keep * sum(shard.bytes for shard in self.shards) // self.runtime.world
+        )
 
     def close(self) -> None:
         """Nothing but memory is held."""
@@ -122,7 +143,7 @@ class WordIndex:
     def size(self) -> int:
         return int(self.manifest.metrics["passages"])
 
-    def memory(self, questions: int) -> int:  # noqa: ARG002  (as FlatIndex has it)
+    def memory(self) -> int:
         """Bytes that a search holds beside the libraries: at most Java's heap."""
         return heap_bytes(self.config.heap)
 
@@ -171,6 +192,8 @@ def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     if config.out is None or config.queries is None:
         raise ConfigError("give a QUESTION, or --queries and --out to write a run")
     kinds = [finished(Path(folder), "index").config["kind"] for folder in config.index]
+    if kinds != ["flat"] and processes() > 1:
+        raise ConfigError("seed search of this kind runs as one process: call it without torchrun")
     paths = {f"index.{row}": Path(folder) for row, folder in enumerate(config.index)}
     if read_manifest(Path(config.queries)) is None:
         open_collection(config.queries, progress)
@@ -187,56 +210,72 @@ def run(config: SearchConfig, stage: Stage) -> Outcome:
     if questions.vectors is None:
         found = survey(lambda: iter(questions.queries), "queries", stage.progress)
         found.problems.settle(str(config.queries), config.problems, stage.progress)
-    metrics = find(config, stage, questions) if config.candidates is None else rerank(config, stage, questions)
-    return Outcome([stage.folder / "run.trec"], metrics)
+    found_run, metrics = stage.folder / f"run.{config.run_format}", {"queries": len(questions.queries)}
+    if config.candidates is not None:
+        metrics = rerank(config, stage, questions, found_run)
+    else:
+        find(config, stage, questions, found_run)
+    return Outcome([found_run], metrics, scratch=[parts_folder(found_run)])
 
 
-def find(config: SearchConfig, stage: Stage, questions: Questions) -> dict[str, int]:
-    """Write the run of all that the indexes hold; how much it is."""
-    depth = config.depth or DEPTH
+def find(config: SearchConfig, stage: Stage, questions: Questions, path: Path) -> None:
+    """Write the run of all that the indexes hold."""
+    total, depth = len(questions.queries), config.depth or DEPTH
     with closing(Searcher(config, stage.runtime, stage.progress)) as searcher:
-        expect(searcher, stage, len(questions.queries), depth)
-        write_run(stage.folder / "run.trec", searcher.search(questions, depth), "seed")
-    return {"queries": len(questions.queries)}
+        expect(searcher, stage, total, depth, LINE[config.run_format])
+        if len(searcher.indexes) > 1:  # fusion gives no ranking to a query without hits
+            write_run(path, searcher.search(questions, depth), "seed")
+            return
+        begun = stage.runtime.share(lambda: begun_queries(path, total))
+        rankings = searcher.search(questions.at(range(begun, total)), depth)
+        if stage.runtime.first:
+            write_in_parts(path, total, rankings, "seed")
+        else:
+            deque(rankings, maxlen=0)
 
 
-def rerank(config: SearchConfig, stage: Stage, questions: Questions) -> dict[str, int]:
+def rerank(config: SearchConfig, stage: Stage, questions: Questions, path: Path) -> dict[str, int]:
     """Write the run of the candidates alone; how much it is."""
     folder, source = Path(config.index[0]), str(config.candidates)
-    index = FlatIndex(folder, finished(folder, "index"), stage.runtime)
-    names, ids = [query.id for query in questions.queries], exact.encoded_ids(index.shards)
+    index = FlatIndex(folder, finished(folder, "index"), config, stage.runtime)
+    names = [query.id for query in questions.queries]
     candidates = read_candidates(Path(stage.inputs["candidates"].path), config.split)
-    rows, problems = known_rows(candidates, names, ids)
+    (rows, counts), problems = known(candidates, names, index.shards)
     if not len(rows.values):
         named = f"{candidates.documents[0].decode()!r:.40} for query {candidates.queries[0]!r:.40}"
-        other = f"query {names[0]!r:.40} is asked and {ids[0].decode()!r:.40} is indexed"
+        other = f"query {names[0]!r:.40} is asked and {next(read_ids(index.shards))!r:.40} is indexed"
         raise DataError(f"{source}: no candidate in {folder} for any query: such as {named}, where {other}")
     problems.settle(source, config.problems, stage.progress)
-    questions = questions.at(np.flatnonzero(np.diff(rows.offsets)))
+    places = np.flatnonzero(counts)
+    expect_candidates(index, stage, counts[places], len(rows.values), config)
     rows = Ragged(rows.values, np.unique(rows.offsets))  # without those that are empty
-    counts = np.add.reduceat(exact.opens(ids)[rows.values], rows.offsets[:-1], dtype=np.int64)  # of candidates
-    expect_candidates(index, stage, counts, len(rows.values), config.depth)
-    vectors, queries = index.encode(questions), [query.id for query in questions.queries]
-    rankings = exact.score(queries, vectors, rows, index.shards, ids, config.depth, stage.progress)
-    write_run(stage.folder / "run.trec", rankings, "seed")
-    return {"queries": len(queries), "candidates": int(counts.sum())}
+    begun = begun_queries(path, len(places))
+    rest = questions.at(places[begun:])
+    rankings = exact.score(
+        [query.id for query in rest.queries], index.encode(rest), rows.after(begun), index.matrix, config.depth,
+        stage.progress,
+    )  # fmt: skip
+    write_in_parts(path, len(places), rankings, "seed")
+    return {"queries": len(places), "candidates": int(counts.sum())}
 
 
-def expect(searcher: Searcher, stage: Stage, questions: int, depth: int) -> None:
+def expect(searcher: Searcher, stage: Stage, questions: int, depth: int, line: int) -> None:
     """Tell what is to come."""
     sizes = " and ".join(f"{index.size:,} {index.unit}" for index in searcher.indexes)
-    holds = LIBRARIES + sum(index.memory(questions) for index in searcher.indexes)
+    holds = LIBRARIES + sum(index.memory() for index in searcher.indexes)
     hits = min(depth, sum(index.size for index in searcher.indexes))
-    announce(stage, f"{questions:,} queries, {sizes}", holds, {stage.folder: LINE * questions * hits})
+    announce(stage, f"{questions:,} queries, {sizes}", holds, {stage.folder: 2 * line * questions * hits})
 
 
 def expect_candidates(
-    index: FlatIndex, stage: Stage, counts: NDArray[np.int64], vectors: int, depth: int | None
+    index: FlatIndex, stage: Stage, counts: NDArray[np.int64], vectors: int, config: SearchConfig
 ) -> None:
     """Tell what is to come."""
     reads = f"{len(counts):,} queries, {counts.sum():,} candidates among {index.passages:,} passages"
-    hits = int(np.minimum(counts, depth or counts.max()).sum())
-    announce(stage, reads, LIBRARIES + 32 * (index.size + vectors), {stage.folder: LINE * hits})
+    hits = int(np.minimum(counts, config.depth or counts.max()).sum())
+    announce(
+        stage, reads, LIBRARIES + index.memory() + 32 * vectors, {stage.folder: 2 * LINE[config.run_format] * hits}
+    )
 
 
 def answer(config: SearchConfig, progress: Progress) -> list[Hit]:
@@ -254,7 +293,7 @@ def open_index(folder: Path, config: SearchConfig, runtime: Runtime) -> FlatInde
     manifest = finished(folder, "index")
     if manifest.config["kind"] == "bm25":
         return WordIndex(folder, manifest, config)
-    return FlatIndex(folder, manifest, runtime)
+    return FlatIndex(folder, manifest, config, runtime)
 
 
 def read_questions(source: str, split: str | None) -> Questions:

@@ -234,6 +234,7 @@ def other(option: Any) -> Any:
                 "first",
                 "async",
                 "trainer",
+                "parquet",
             )
             if f"'{word}'" in kind
         ]
