@@ -99,11 +99,14 @@ def nearest(
     queries = torch.from_numpy(np.ascontiguousarray(vectors)).to(matrix.device)
     if not queries.isfinite().all():
         raise DataError("a query's vector holds NaN or an infinite number; look for it in the model's weights")
-    bests = [Best(part, min(wanted, matrix.size)) for part in parted(queries, matrix.queries_a_block(wanted))]
-    room = matrix.room(max((len(best.queries) for best in bests), default=0))
+    several = matrix.queries_a_block(wanted)
+    room, parts = matrix.room(min(several, len(queries))), parted(queries, several)
+    bests = [Best(part, min(wanted, matrix.size), room) for part in parts]
     for place, block in matrix.blocks():
         for best in bests:
-            best.add(block, place.row, room)
+            best.add(block)
+            if len(bests) > 1:
+                best.take()
         advance(place.size)
     for best in bests:
         best.finish()

@@ -6,80 +6,90 @@ Letters: Q queries, n vectors of a block, D their width, c candidates a query, S
 import torch
 from torch import Tensor
 
-GROUP = 64  # scores that are looked at together
-DENSE = 8  # where more than one in so many may get in, all are sorted
+GROUP = 16  # scores that are looked at together
+START = 4  # times c scores are sorted to begin with
 
 
 class Best:
-    """The best `count` scores of each query so far with their rows, [Q, c]; where there are fewer, -inf and -1."""
+    """The best `count` scores of each query so far with their rows, [Q, c]; where there are fewer, -inf and -1.
 
-    def __init__(self, queries: Tensor, count: int):
-        self.queries = queries  # [Q, D]
+    Blocks come in the order of their rows. Their scores gather in `room`, which others may use after `take`.
+    """
+
+    def __init__(self, queries: Tensor, count: int, room: Tensor):
+        self.queries, self.count = queries, count
         size = (len(queries), count)
         self.scores = torch.full(size, -torch.inf, device=queries.device)
         self.rows = torch.full(size, -1, dtype=torch.int64, device=queries.device)
-        self.seen = 0
+        self.panel = room[: room.numel() // len(queries) * len(queries)].view(len(queries), -1)
+        self.gathered = self.seen = 0  # columns of the panel, and scores that were looked at before
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # queries, scores and rows, [S] each
         self._wait = 0
 
-    @property
-    def count(self) -> int:
-        return self.scores.shape[1]
-
-    def add(self, vectors: Tensor, begin: int, room: Tensor) -> None:
-        """Take the scores of a block [n, D], whose first row is `begin`; `room` has place for Q x n of them."""
-        shape = len(self.queries), len(vectors)
-        scores = room[: shape[0] * shape[1]].view(shape)
-        if shape[0] == 1:
+    def add(self, vectors: Tensor) -> None:
+        """Score a block [n, D]."""
+        if self.gathered + len(vectors) > self.panel.shape[1]:
+            self.take()
+        scores = self.panel[:, self.gathered : self.gathered + len(vectors)]
+        if len(self.queries) == 1:
             torch.mv(vectors, self.queries[0], out=scores[0])
         else:
             torch.mm(self.queries, vectors.T, out=scores)
-        likely = self.count / max(1, self.seen)  # that a score gets in, were they in random order
-        self.seen += shape[1]
-        if DENSE * likely > 1 or not self._sift(scores, begin):
-            self._merge_all(scores, begin)
+        self.gathered += len(vectors)
+
+    def take(self) -> None:
+        """Keep what is best of the scores that have gathered: of twice as many each time, as the floor rises."""
+        begin = 0
+        while begin < self.gathered:
+            if self.seen < START * self.count:
+                scores = self.panel[:, begin : min(self.gathered, begin + START * self.count)]
+                best, places = scores.topk(min(self.count, scores.shape[1]), dim=1)
+                self._keep(best, places + self.seen)
+            else:
+                scores = self.panel[:, begin : min(self.gathered, begin + self.seen)]
+                self._sift(scores)
+            begin += scores.shape[1]
+            self.seen += scores.shape[1]
+        self.gathered = 0
 
     def finish(self) -> None:
-        """Take in what waits."""
-        if self._waiting:
-            queries, scores, rows = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-            order = torch.argsort(queries, stable=True)
-            queries, scores, rows = queries[order], scores[order], rows[order]
-            counts = torch.bincount(queries, minlength=len(self.queries))
-            within = torch.arange(len(queries), device=queries.device) - (counts.cumsum(0) - counts)[queries]
-            size = (len(self.queries), int(counts.max()))
-            more = torch.full(size, -torch.inf, device=queries.device)
-            more_rows = torch.full(size, -1, dtype=torch.int64, device=queries.device)
-            more[queries, within], more_rows[queries, within] = scores, rows
-            self._keep(more, more_rows)
-            self._waiting, self._wait = [], 0
+        """Take what has gathered, and what waits."""
+        self.take()
+        self._merge()
 
-    def _sift(self, scores: Tensor, begin: int) -> bool:
-        """Let those wait that beat the worst of the best; whether there were few enough to be worth it."""
+    def _sift(self, scores: Tensor) -> None:
+        """Let those wait that beat the worst of the best."""
         floor = self.scores[:, -1]
         size, whole = len(floor), scores.shape[1] // GROUP * GROUP
-        groups = scores[:, :whole].reshape(size, -1, GROUP)  # [Q, n / G, G]
+        groups = scores[:, :whole].unflatten(1, (whole // GROUP, GROUP))  # type: ignore[no-untyped-call]  # [Q, n / G, G]
         query, group = (groups.amax(2) > floor[:, None]).nonzero(as_tuple=True)
-        if DENSE * len(group) * GROUP > size * whole and whole:
-            return False
         found = groups[query, group]  # [S, G]
         place, within = (found > floor[query, None]).nonzero(as_tuple=True)
-        self._let_wait(query[place], found[place, within], group[place] * GROUP + within + begin)
+        self._let_wait(query[place], found[place, within], group[place] * GROUP + within)
         query, within = (scores[:, whole:] > floor[:, None]).nonzero(as_tuple=True)
-        self._let_wait(query, scores[query, whole + within], whole + within + begin)
-        if 2 * self._wait > self.scores.numel():
-            self.finish()
-        return True
+        self._let_wait(query, scores[query, whole + within], whole + within)
+        if self._wait > size * self.count // 2:
+            self._merge()
 
-    def _let_wait(self, queries: Tensor, scores: Tensor, rows: Tensor) -> None:
+    def _let_wait(self, queries: Tensor, scores: Tensor, columns: Tensor) -> None:
         if len(queries):
-            self._waiting.append((queries, scores, rows))
+            self._waiting.append((queries, scores, columns + self.seen))
             self._wait += len(queries)
 
-    def _merge_all(self, scores: Tensor, begin: int) -> None:
-        self.finish()
-        best, places = scores.topk(min(self.count, scores.shape[1]), dim=1)
-        self._keep(best, places + begin)
+    def _merge(self) -> None:
+        if not self._waiting:
+            return
+        queries, scores, rows = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        order = torch.argsort(queries, stable=True)
+        queries, scores, rows = queries[order], scores[order], rows[order]
+        counts = torch.bincount(queries, minlength=len(self.queries))
+        within = torch.arange(len(queries), device=queries.device) - (counts.cumsum(0) - counts)[queries]
+        size = (len(self.queries), int(counts.max()))
+        more = torch.full(size, -torch.inf, device=queries.device)
+        more_rows = torch.full(size, -1, dtype=torch.int64, device=queries.device)
+        more[queries, within], more_rows[queries, within] = scores, rows
+        self._keep(more, more_rows)
+        self._waiting, self._wait = [], 0
 
     def _keep(self, scores: Tensor, rows: Tensor) -> None:
         scores, rows = torch.cat([self.scores, scores], 1), torch.cat([self.rows, rows], 1)

@@ -72,8 +72,8 @@ class Matrix:
         return max(1, min(PASS, 8 * self.floats // (CANDIDATE * candidates)) // several) * several
 
     def room(self, queries: int) -> Tensor:
-        """Place for the scores of a block."""
-        return torch.empty(queries * min(self.block, self.size), device=self.device)
+        """Place for scores of so many queries: all, or `floats` of them, but those of a block at least."""
+        return torch.empty(min(max(self.floats, queries * self.block), queries * self.size), device=self.device)
 
     @property
     def longest(self) -> float:
