@@ -61,11 +61,11 @@ class Best:
         """Let those wait that beat the worst of the best."""
         floor = self.scores[:, -1]
         size, whole = len(floor), scores.shape[1] // GROUP * GROUP
-        groups = scores[:, :whole].unflatten(1, (whole // GROUP, GROUP))  # type: ignore[no-untyped-call]  # [Q, n / G, G]
-        query, group = (groups.amax(2) > floor[:, None]).nonzero(as_tuple=True)
-        found = groups[query, group]  # [S, G]
+        groups = scores[:, :whole].unflatten(1, (GROUP, whole // GROUP))  # type: ignore[no-untyped-call]  # [Q, G, n / G]
+        query, group = (groups.amax(1) > floor[:, None]).nonzero(as_tuple=True)
+        found = groups[query, :, group]  # [S, G]
         place, within = (found > floor[query, None]).nonzero(as_tuple=True)
-        self._let_wait(query[place], found[place, within], group[place] * GROUP + within)
+        self._let_wait(query[place], found[place, within], within * (whole // GROUP) + group[place])
         query, within = (scores[:, whole:] > floor[:, None]).nonzero(as_tuple=True)
         self._let_wait(query, scores[query, whole + within], whole + within)
         if self._wait > size * self.count // 2:
