@@ -192,8 +192,8 @@ def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     if config.out is None or config.queries is None:
         raise ConfigError("give a QUESTION, or --queries and --out to write a run")
     kinds = [finished(Path(folder), "index").config["kind"] for folder in config.index]
-    if kinds != ["flat"] and processes() > 1:
-        raise ConfigError("seed search of this kind runs as one process: call it without torchrun")
+    if processes() > 1 and (kinds != ["flat"] or config.candidates is not None):
+        raise ConfigError("bm25 indexes, fusion and --candidates run as one process: call it without torchrun")
     paths = {f"index.{row}": Path(folder) for row, folder in enumerate(config.index)}
     if read_manifest(Path(config.queries)) is None:
         open_collection(config.queries, progress)
