@@ -143,7 +143,7 @@ def test_the_java_process_of_bm25_stays_for_all_questions(chain):
     index = seed.open_index(chain.words)
 
     def process(index: Any) -> Any:
-        return index._searcher.indexes[0].lucene.child.process
+        return index._asking.searcher.indexes[0].lucene.child.process
 
     ten = index.search(QUESTION, depth=10)
     first = process(index)

@@ -1,7 +1,7 @@
-"""seed search: one index or several, and queries -> run.trec; or a question -> its first hits."""
+"""seed search: one index or several, and queries -> run.trec."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -16,22 +16,21 @@ from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.configs.search import SearchConfig
 from seedcli.data.ragged import Ragged
-from seedcli.data.records import Passage, Query, clean
+from seedcli.data.records import Query
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import survey
 from seedcli.models.towers import open_tower
 from seedcli.retrieval import exact
 from seedcli.retrieval.encoding import TextEncoder
 from seedcli.retrieval.fusion import reciprocal_rank
-from seedcli.retrieval.hits import Hit as Hit
 from seedcli.retrieval.lucene import WordSearcher, heap_bytes
 from seedcli.retrieval.runs import Ranking, run_of, write_run
 from seedcli.retrieval.vectors import open_shards, read_ids
 from seedcli.stages.candidates import candidates_path, known_rows, read_candidates
 from seedcli.stages.estimates import LIBRARIES, announce
-from seedcli.stages.stage import Outcome, Stage, joined
+from seedcli.stages.stage import Outcome, Stage
 
-DEPTH, ANSWERS = 1_000, 10
+DEPTH = 1_000
 BATCH_TOKENS = 8_192
 LINE = 48  # bytes of a line of a run
 
@@ -147,20 +146,6 @@ class Searcher:
         runs = [run_of(index.search(questions, self.config.fusion_depth, self.progress)) for index in self.indexes]
         return reciprocal_rank(runs, depth, self.config.fusion_k)
 
-    def hits(self, texts: Sequence[str], depth: int) -> list[list[Hit]]:
-        """The first `depth` passages for each text. The corpus is read once for all."""
-        if not all(text.strip() for text in texts):
-            raise ConfigError("the QUESTION is empty")
-        rankings = list(self.search(Questions([Query(str(row), clean(text)) for row, text in enumerate(texts)]), depth))
-        wanted = {id_ for ranking in rankings for id_ in ranking.documents}
-        passages: dict[str, Passage] = {}
-        for corpus in dict.fromkeys(index.corpus() for index in self.indexes):
-            passages |= open_collection(corpus).passages_of(wanted)
-        return [
-            [Hit(passages[id_], float(score)) for id_, score in zip(ranking.documents, ranking.scores, strict=True)]
-            for ranking in rankings
-        ]
-
     def close(self) -> None:
         for index in self.indexes:
             index.close()
@@ -237,16 +222,6 @@ def expect_candidates(
     reads = f"{len(counts):,} queries, {counts.sum():,} candidates among {index.passages:,} passages"
     hits = int(np.minimum(counts, depth or counts.max()).sum())
     announce(stage, reads, LIBRARIES + 32 * (index.size + vectors), {stage.folder: LINE * hits})
-
-
-def answer(config: SearchConfig, progress: Progress) -> list[Hit]:
-    """The first hits of the config's question, with their texts."""
-    if any(given is not None for given in (config.out, config.queries, config.split, config.candidates)):
-        told = "it goes without --queries, --split, --candidates and --out"
-        raise ConfigError(f"a QUESTION is answered on the screen: {told}")
-    with joined("search", config) as runtime, closing(Searcher(config, runtime, progress)) as searcher:
-        (hits,) = searcher.hits([str(config.question)], config.depth or ANSWERS)
-        return hits
 
 
 def open_index(folder: Path, config: SearchConfig, runtime: Runtime) -> FlatIndex | WordIndex:
