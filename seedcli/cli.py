@@ -149,7 +149,7 @@ def run_verb(verb: str, config: type, flags: Mapping[str, Any], manner: Manner) 
 
 def answer_question(config: Any, manner: Manner) -> None:
     from seedcli import console
-    from seedcli.stages.search import answer
+    from seedcli.stages.asking import answer
 
     found = answer(config, console.Screen(manner.quiet))
     if manner.json:

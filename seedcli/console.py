@@ -20,10 +20,10 @@ from seedcli.base.progress import Advance, Pace, Source, State
 
 if TYPE_CHECKING:
     from seedcli.base.manifest import Manifest
+    from seedcli.retrieval.hits import Hit
     from seedcli.stages.doctor import Check
     from seedcli.stages.forecast import Part
     from seedcli.stages.outlook import Devices, Outlook
-    from seedcli.stages.search import Hit
 
 FIRST = 5.0  # seconds until the first line of progress where there is no terminal
 STEADY = 3.0  # seconds that a rate must be taken over to be told there

@@ -15,7 +15,7 @@ from seedcli.base.manifest import Manifest
 from seedcli.base.progress import Pace, Source
 from seedcli.console import Lines, Screen, bar
 from seedcli.data.records import Passage
-from seedcli.stages.search import Hit
+from seedcli.retrieval.hits import Hit
 
 MANY = 8_841_823
 COLOUR = re.compile(r"\x1b\[[\d;]*(3[0-9]|9[0-7])[\d;]*m")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from seedcli.retrieval import runs
     from seedcli.retrieval.encoding import TextEncoder
     from seedcli.retrieval.vectors import Shard
-    from seedcli.stages.search import Searcher
+    from seedcli.stages.asking import Asking
 
 StrPath = str | os.PathLike[str]
 
@@ -92,7 +92,7 @@ class Model(Result):
     def _opened(self, role: Literal["query", "passage"]) -> "TextEncoder":
         from seedcli.models.towers import open_tower
         from seedcli.retrieval.encoding import TextEncoder
-        from seedcli.stages.search import BATCH_TOKENS
+        from seedcli.stages.indexes import BATCH_TOKENS
         from seedcli.stages.stage import joined
 
         with joined("encode", self) as here:
@@ -137,22 +137,22 @@ class Searchable(ABC):
         if depth < 1:
             raise ConfigError(f"depth is {depth}; it should be at least 1")
         if isinstance(questions, str):
-            return self._searcher.hits([questions], depth)[0]
-        return self._searcher.hits(questions, depth)
+            return self._asking.hits([questions], depth)[0]
+        return self._asking.hits(questions, depth)
 
     def close(self) -> None:
         """Let go of all that is loaded, and end the Java process of bm25; a later question begins anew."""
-        if searcher := vars(self).pop("_searcher", None):
-            searcher.close()
+        if asking := vars(self).pop("_asking", None):
+            asking.close()
 
     @cached_property
-    def _searcher(self) -> "Searcher":
-        from seedcli.stages.search import Searcher
+    def _asking(self) -> "Asking":
+        from seedcli.stages.asking import Asking
         from seedcli.stages.stage import joined
 
         config = self._config()
         with joined("search", config) as here:
-            return Searcher(config, here, Silent())
+            return Asking(config, here, Silent())
 
     @abstractmethod
     def _config(self) -> SearchConfig:

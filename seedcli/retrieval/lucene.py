@@ -75,7 +75,6 @@ class WordSearcher:
             raise DataError(f"{folder}: no Lucene index; build one there first")
         self.task = {"verb": "search", "folder": str(folder), "k1": k1, "b": b, "threads": threads, "heap": heap}
         self.child: Child | None = None
-        self.depth = 0
         self.close: Callable[[], object] = lambda: None
 
     def search(
@@ -85,16 +84,20 @@ class WordSearcher:
         queries = iter(queries)
         with progress.track("search", total, "queries") as advance:
             while batch := list(islice(queries, 100)):
-                hits = self._child(depth).ask([query.text for query in batch])
+                hits = self.started().ask([[query.text for query in batch], depth])
                 for query, (documents, scores) in zip(batch, hits, strict=True):
-                    yield Ranking(query.id, documents[:depth], np.array(scores[:depth], np.float32))
+                    yield Ranking(query.id, documents, np.array(scores, np.float32))
                 advance(len(batch))
 
-    def _child(self, depth: int) -> "Child":
-        """The running child; one that has ended, or finds fewer than `depth`, makes way for another."""
-        if self.child is None or self.child.process.poll() is not None or depth > self.depth:
+    def weights(self, text: str, id_: str) -> list[tuple[str, float]]:
+        """A query's words, as they are indexed, with the parts of a document's score that they make."""
+        return [(word, weight) for word, weight in self.started().ask([text, id_])]
+
+    def started(self) -> "Child":
+        """The running child; one that has ended makes way for another."""
+        if self.child is None or self.child.process.poll() is not None:
             self.close()
-            self.child, self.depth = Child(depth=depth, **self.task), depth
+            self.child = Child(**self.task)
             self.close = finalize(self, self.child.close)  # a searcher that nobody holds any more leaves no Java behind
         return self.child
 
@@ -123,8 +126,14 @@ class Child(Closing):
         self.log.close()
 
     def ask(self, batch: list[Any]) -> Any:
+        """The answer to a batch. If nobody waits for it, after Ctrl-C, the child ends: it would be the next one's."""
         self.send(batch)
-        if not (line := self.answers.readline()):
+        try:
+            line = self.answers.readline()
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        if not line:
             raise self.obituary()
         return json.loads(line)
 

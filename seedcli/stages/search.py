@@ -1,190 +1,30 @@
-"""seed search: one index or several, and queries -> a run; or a question -> its first hits."""
+"""seed search: one index or several, and queries -> a run."""
 
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seedcli.base.errors import ConfigError, DataError
-from seedcli.base.machine import bytes_of, processes
-from seedcli.base.manifest import Manifest, finished, located, read_manifest
+from seedcli.base.machine import processes
+from seedcli.base.manifest import finished, read_manifest
 from seedcli.base.progress import Progress
-from seedcli.base.runtime import Runtime
 from seedcli.configs.search import SearchConfig
 from seedcli.data.ragged import Ragged
-from seedcli.data.records import Passage, Query, clean
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import survey
-from seedcli.models.towers import open_tower
 from seedcli.retrieval import exact
-from seedcli.retrieval.encoding import TextEncoder
-from seedcli.retrieval.fusion import reciprocal_rank
-from seedcli.retrieval.hits import Hit as Hit
-from seedcli.retrieval.lucene import WordSearcher, heap_bytes
-from seedcli.retrieval.matrix import HELD, Matrix, room_for
-from seedcli.retrieval.run_files import PART, begun_queries, parts_folder, write_in_parts, write_run
-from seedcli.retrieval.runs import Ranking, run_of
-from seedcli.retrieval.vectors import open_shards, read_ids
+from seedcli.retrieval.run_files import begun_queries, parts_folder, write_in_parts, write_run
+from seedcli.retrieval.vectors import read_ids
 from seedcli.stages.candidates import candidates_path, known, read_candidates
 from seedcli.stages.estimates import LIBRARIES, announce
-from seedcli.stages.stage import Outcome, Stage, joined
+from seedcli.stages.indexes import FlatIndex, Questions, Searcher, read_questions
+from seedcli.stages.stage import Outcome, Stage
 
-DEPTH, ANSWERS = 1_000, 10
-BATCH_TOKENS = 8_192
+DEPTH = 1_000
 LINE = {"trec": 48, "parquet": 16}  # bytes of a line of a run
-
-
-class Questions(NamedTuple):
-    """What is searched for: texts, or vectors [Q, D] that seed encode left, with the identity of their model."""
-
-    queries: list[Query]
-    vectors: NDArray[np.float32] | None = None
-    model: str = ""
-
-    def at(self, places: Iterable[int]) -> "Questions":
-        """Some of them."""
-        chosen = list(places)
-        vectors = None if self.vectors is None else self.vectors[chosen]
-        return Questions([self.queries[place] for place in chosen], vectors, self.model)
-
-
-class FlatIndex:
-    """Vectors, and the model that encoded them, which is loaded when words are asked for the first time."""
-
-    unit = "vectors"
-
-    def __init__(self, folder: Path, manifest: Manifest, config: SearchConfig, runtime: Runtime):
-        self.vectors = located(folder, manifest, "vectors")
-        self.encoded = finished(self.vectors, "encode")
-        self.shards = open_shards(self.vectors)
-        memory = None if config.memory is None else bytes_of("--memory", config.memory)
-        self.room = room_for(self.shards, runtime.device, memory, runtime.world)
-        self.runtime = runtime
-
-    def corpus(self) -> Path:
-        """The collection whose passages it finds."""
-        return located(self.vectors, self.encoded, "collection")
-
-    @cached_property
-    def model(self) -> TextEncoder:
-        encoder, tokenizer = open_tower(located(self.vectors, self.encoded, "model"), "query")
-        return TextEncoder(encoder, tokenizer, self.runtime, BATCH_TOKENS)
-
-    @cached_property
-    def matrix(self) -> Matrix:
-        """The vectors of this process's shards."""
-        here = self.runtime
-        return Matrix(self.shards[here.rank :: here.world], here.device, *here.share(lambda: self.room))
-
-    def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
-        names, vectors = [query.id for query in questions.queries], self.encode(questions)
-        each = self.size / max(1, self.passages)
-        return exact.search(names, vectors, self.matrix, depth, progress, each, self.runtime)
-
-    def encode(self, questions: Questions) -> NDArray[np.float32]:
-        """The questions as vectors [Q, D]. Raises DataError when they were encoded by another model."""
-        if questions.vectors is None:
-            return self.runtime.share(lambda: self.encoded_words(questions.queries))
-        if questions.model != self.encoded.inputs["model"].identity:
-            raise DataError(f"{self.vectors}: encoded by another model than the queries")
-        return questions.vectors
-
-    def encoded_words(self, queries: Sequence[Query]) -> NDArray[np.float32]:
-        """The queries of a run's part together, so that a search that goes on computes what one at once does."""
-        texts = [item.text for item in self.model.items(queries)]
-        parts = [self.model.encode(texts[begin : begin + PART], "query") for begin in range(0, len(texts), PART)]
-        return np.concatenate([np.empty((0, self.shards[0].width), np.float32), *parts])
-
-    @property
-    def size(self) -> int:
-        return sum(shard.size for shard in self.shards)
-
-    @property
-    def passages(self) -> int:
-        """How many there are; older folders don't tell, and have a vector of each."""
-        return int(self.encoded.metrics.get("passages", self.size))
-
-    def memory(self) -> int:
-        """Bytes that a search holds beside the libraries."""
-        return (
-            HELD * self.room.floats + self.room.keep * sum(shard.bytes for shard in self.shards) // self.runtime.world
-        )
-
-    def close(self) -> None:
-        """Nothing but memory is held."""
-
-
-class WordIndex:
-    """A bm25 index, in a Java process that starts with the first question."""
-
-    unit = "passages"
-
-    def __init__(self, folder: Path, manifest: Manifest, config: SearchConfig):
-        self.folder, self.manifest, self.config = folder, manifest, config
-        k1, b, threads = manifest.config["k1"], manifest.config["b"], config.machine.threads or os.cpu_count() or 1
-        self.lucene = WordSearcher(folder / "lucene", k1, b, threads, config.heap)
-
-    def corpus(self) -> Path:
-        """The collection whose passages it finds."""
-        return located(self.folder, self.manifest, "corpus")
-
-    def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
-        if questions.vectors is not None:
-            raise ConfigError(f"{self.folder}: bm25 needs the queries' words; give --queries a collection")
-        return self.lucene.search(questions.queries, depth, progress, len(questions.queries))
-
-    @property
-    def size(self) -> int:
-        return int(self.manifest.metrics["passages"])
-
-    def memory(self) -> int:
-        """Bytes that a search holds beside the libraries: at most Java's heap."""
-        return heap_bytes(self.config.heap)
-
-    def close(self) -> None:
-        self.lucene.close()
-
-
-class Searcher:
-    """One index, or several to fuse, opened once for any number of questions.
-
-    Vectors and models stay loaded, and the Java process of bm25 runs, until `close`.
-    """
-
-    def __init__(self, config: SearchConfig, runtime: Runtime, progress: Progress):
-        self.config, self.progress = config, progress
-        self.indexes = [open_index(Path(folder), config, runtime) for folder in config.index]
-
-    def search(self, questions: Questions, depth: int) -> Iterator[Ranking]:
-        """The rankings of the one index, or of all, fused by reciprocal rank."""
-        if len(self.indexes) == 1:
-            return self.indexes[0].search(questions, depth, self.progress)
-        runs = [run_of(index.search(questions, self.config.fusion_depth, self.progress)) for index in self.indexes]
-        return reciprocal_rank(runs, depth, self.config.fusion_k)
-
-    def hits(self, texts: Sequence[str], depth: int) -> list[list[Hit]]:
-        """The first `depth` passages for each text. The corpus is read once for all."""
-        if not all(text.strip() for text in texts):
-            raise ConfigError("the QUESTION is empty")
-        rankings = list(self.search(Questions([Query(str(row), clean(text)) for row, text in enumerate(texts)]), depth))
-        wanted = {id_ for ranking in rankings for id_ in ranking.documents}
-        passages: dict[str, Passage] = {}
-        for corpus in dict.fromkeys(index.corpus() for index in self.indexes):
-            passages |= open_collection(corpus).passages_of(wanted)
-        return [
-            [Hit(passages[id_], float(score)) for id_, score in zip(ranking.documents, ranking.scores, strict=True)]
-            for ranking in rankings
-        ]
-
-    def close(self) -> None:
-        for index in self.indexes:
-            index.close()
 
 
 def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
@@ -276,39 +116,3 @@ def expect_candidates(
     announce(
         stage, reads, LIBRARIES + index.memory() + 32 * vectors, {stage.folder: 2 * LINE[config.run_format] * hits}
     )
-
-
-def answer(config: SearchConfig, progress: Progress) -> list[Hit]:
-    """The first hits of the config's question, with their texts."""
-    if any(given is not None for given in (config.out, config.queries, config.split, config.candidates)):
-        told = "it goes without --queries, --split, --candidates and --out"
-        raise ConfigError(f"a QUESTION is answered on the screen: {told}")
-    with joined("search", config) as runtime, closing(Searcher(config, runtime, progress)) as searcher:
-        (hits,) = searcher.hits([str(config.question)], config.depth or ANSWERS)
-        return hits
-
-
-def open_index(folder: Path, config: SearchConfig, runtime: Runtime) -> FlatIndex | WordIndex:
-    """The index in a folder, of either kind."""
-    manifest = finished(folder, "index")
-    if manifest.config["kind"] == "bm25":
-        return WordIndex(folder, manifest, config)
-    return FlatIndex(folder, manifest, config, runtime)
-
-
-def read_questions(source: str, split: str | None) -> Questions:
-    """The queries of a collection, or those that a folder of seed encode holds as vectors."""
-    if read_manifest(Path(source)) is None:
-        questions = Questions(list(open_collection(source).queries(split)))
-    else:
-        manifest, shards = finished(Path(source), "encode"), open_shards(Path(source))
-        if manifest.metrics["role"] != "query" or split is not None:
-            raise ConfigError(
-                f"--queries {source}: holds {manifest.metrics['role']} vectors; give encoded queries, whole"
-            )
-        queries = [Query(id_, "") for id_ in read_ids(shards)]
-        vectors = np.concatenate([shard.vectors for shard in shards])
-        questions = Questions(queries, vectors, manifest.inputs["model"].identity)
-    if not questions.queries:
-        raise DataError(f"{source}: no queries" + (f" judged in {split!r}" if split else ""))
-    return questions
