@@ -284,7 +284,7 @@ def encode(
     - split: Only the queries that these qrels judge.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
-    - batch_tokens: Tokens computed at a time, padding included; left out: 2,048 on a CPU, 65,536 on a GPU. Where a
+    - batch_tokens: Tokens computed at a time, padding included; left out: 1,024 on a CPU, 65,536 on a GPU. Where a
       GPU's memory gives out, fewer are.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.

@@ -32,7 +32,7 @@ class EncodeConfig:
         int | None,
         Ge(1),
         Doc(
-            "Tokens computed at a time, padding included; left out: 2,048 on a CPU, 65,536 on a GPU. Where a GPU's "
+            "Tokens computed at a time, padding included; left out: 1,024 on a CPU, 65,536 on a GPU. Where a GPU's "
             "memory gives out, fewer are."
         ),
     ] = None

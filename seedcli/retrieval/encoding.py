@@ -4,8 +4,8 @@ Letters: N texts, V vectors of all, B segments of a batch, n tokens of its longe
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from itertools import groupby
+from contextlib import closing, contextmanager
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seedcli.base.ahead import ahead
+from seedcli.base.ahead import ahead, side_by_side
 from seedcli.base.errors import DataError, SeedError, telling_refusals
 from seedcli.base.progress import Advance, Progress
 from seedcli.base.runtime import Runtime
@@ -27,7 +27,8 @@ from seedcli.models.encoder import Encoder, segmentation
 from seedcli.models.towers import Role
 from seedcli.retrieval.vectors import shard_path, write_shard
 
-TOKENS = {"cpu": 2_048, "cuda": 1 << 16}  # computed at a time: what a CPU's caches hold, what keeps a GPU busy
+TOKENS = {"cpu": 1_024, "cuda": 1 << 16}  # of a batch: what a core's caches hold, what keeps a GPU busy
+WORKERS = 16  # batches at a time: more would wait for each other in Python
 PART = 1 << 20  # characters tokenised at a time, but for a text that has more
 
 Compute = Callable[[Sequences], Tensor]  # token ids [B, n] -> vectors [B, m, D]
@@ -78,11 +79,11 @@ class Budget:
         if texts == 1:
             given = f"a single text of {longest} tokens"
             raise SeedError(f"the GPU has no memory left for {given}: free some of it, or give --device cpu")
-        self.tokens = texts * longest // 2
+        self.tokens = min(self.tokens, texts * longest // 2)
         self.given_out = True
 
-    def fitted(self) -> None:
-        """Tell of a batch that was made smaller until it fitted."""
+    def tell(self) -> None:
+        """Tell once that batches were made smaller, and of what size they are now."""
         if self.given_out and self.say:
             self.say(f"the GPU's memory gave out: at most {self.tokens:,} tokens at a time from here on")
         self.given_out = False
@@ -129,7 +130,7 @@ class TextEncoder:
     def encode_rows(self, rows: Rows, role: Role, advance: Advance | None = None) -> Encoded:
         """All vectors of texts that are token ids already."""
         compute = self.graph or computing(self.encoder, role, self.runtime)
-        return encoded(compute, self.encoder, rows, role, self.tokenizer, self.budget, advance)
+        return encoded(compute, self.encoder, rows, role, self.tokenizer, self.budget, self.runtime.device, advance)
 
 
 def encode_rows(
@@ -142,8 +143,12 @@ def encode_rows(
     most `budget` tokens are computed at a time.
     """
     compute = computing(encoder, role, runtime)
-    with runtime.autocast():
-        return encoded(compute, encoder, rows, role, tokenizer, Budget(budget), advance)
+
+    def cast(texts: Sequences) -> Tensor:
+        with runtime.autocast():  # each thread has its own
+            return compute(texts)
+
+    return encoded(cast, encoder, rows, role, tokenizer, Budget(budget), runtime.device, advance)
 
 
 def computing(encoder: Encoder, role: Role, runtime: Runtime) -> Compute:
@@ -158,7 +163,7 @@ def computing(encoder: Encoder, role: Role, runtime: Runtime) -> Compute:
 
 def encoded(
     compute: Compute, encoder: Encoder, rows: Rows, role: Role, tokenizer: Tokenizer, budget: Budget,
-    advance: Advance | None,
+    device: torch.device, advance: Advance | None,
 ) -> Encoded:  # fmt: skip
     """All vectors of texts, cut as the encoder's settings say and computed by `compute`."""
     cut = segmentation(encoder.settings, tokenizer) if role == "passage" else WHOLE
@@ -169,8 +174,13 @@ def encoded(
     opens = np.zeros(len(parts), dtype=bool)  # whether a segment is the first of its text
     opens[np.cumsum(segments) - segments] = True
     vectors = np.empty((int(counts.sum()), encoder.size), dtype=np.float32)
-    with torch.inference_mode():
-        for batch, found in begun_ahead(batches(compute, parts, tokenizer.pad, budget)):
+
+    def vectors_of(batch: NDArray[np.intp]) -> list[Batch]:
+        return fitting(compute, parts, batch, tokenizer.pad, budget)
+
+    batches = sliced(lengths_of(parts), budget)
+    with at_once(vectors_of, batches, workers(parts, budget, device), device) as computed:
+        for batch, found in chain.from_iterable(computed):
             within = np.arange(found.shape[1])
             real = within < sizes[batch, None]  # [B, m]
             vectors[(begins[batch, None] + within)[real]] = found.float().cpu().numpy()[real]
@@ -179,38 +189,64 @@ def encoded(
     return Encoded(vectors, counts)
 
 
-def batches(compute: Compute, rows: Rows, pad: int, budget: Budget) -> Iterator[Batch]:
-    """Rows in batches of like length, the longest first, with their vectors."""
-    rest = np.argsort(-lengths_of(rows), kind="stable")
+def sliced(lengths: NDArray[np.int64], budget: Budget) -> Iterator[NDArray[np.intp]]:
+    """Rows in batches of like length, the longest first, each within what the budget is by then."""
+    rest = np.argsort(-lengths, kind="stable")
     while len(rest):
-        longest = len(rows[rest[0]])
-        batch = rest[: budget.texts(longest)]
-        found = fitting(compute, padded([rows[row] for row in batch], pad))
-        if found is None:
-            budget.halve(len(batch), longest)
-        else:
-            budget.fitted()
-            yield Batch(batch, found)
-            rest = rest[len(batch) :]
+        batch = rest[: budget.texts(int(lengths[rest[0]]))]
+        yield batch
+        rest = rest[len(batch) :]
 
 
-def fitting(compute: Compute, texts: Sequences) -> Tensor | None:
-    """The vectors of some texts, None when the GPU has too little memory for them."""
+def fitting(compute: Compute, rows: Rows, batch: NDArray[np.intp], pad: int, budget: Budget) -> list[Batch]:
+    """The vectors of a batch, in halves where the GPU has too little memory for it."""
+    texts = padded([rows[row] for row in batch], pad)
     try:
-        return compute(texts)
+        with torch.inference_mode():
+            return [Batch(batch, compute(texts))]
     except torch.OutOfMemoryError:
         pass
     torch.cuda.empty_cache()  # now that the error holds nothing any more
-    return None
+    budget.halve(*texts.tokens.shape)
+    return [part for half in np.array_split(batch, 2) for part in fitting(compute, rows, half, pad, budget)]
 
 
-def begun_ahead(items: Iterator[Batch]) -> Iterator[Batch]:
-    """Each item once the next has begun: a GPU computes it while the last one's vectors are put away."""
-    last: list[Batch] = []
-    for item in items:
-        yield from last
-        last = [item]
-    yield from last
+def workers(rows: Rows, budget: Budget, device: torch.device) -> int:
+    """How many batches are computed at a time.
+
+    On a CPU as many as it has threads: those of one batch would wait for each other at every layer. Each is computed by
+    itself, so that the vectors don't depend on how many there are.
+    """
+    if device.type != "cpu":
+        return 1
+    batches = -(-sum(map(len, rows)) // budget.tokens)
+    return max(1, min(torch.get_num_threads(), batches, WORKERS))
+
+
+@contextmanager
+def at_once(
+    vectors_of: Callable[[NDArray[np.intp]], list[Batch]], batches: Iterator[NDArray[np.intp]], count: int,
+    device: torch.device,
+) -> Iterator[Iterator[list[Batch]]]:  # fmt: skip
+    """The vectors of all batches, `count` of them computed at a time, which share this thread's cores.
+
+    A GPU computes the next batch while the vectors of the last are put away.
+    """
+    if count == 1 and device.type == "cpu":
+        yield map(vectors_of, batches)
+        return
+    threads = torch.get_num_threads()
+
+    def begin() -> None:
+        torch.set_num_threads(threads // count)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+
+    try:
+        with closing(side_by_side(vectors_of, batches, count, most=2 * count, begin=begin)) as computed:
+            yield computed
+    finally:
+        torch.set_num_threads(threads)  # what threads begin with that start from now on
 
 
 def write_vectors(
@@ -285,6 +321,7 @@ def portions(items: Iterable[Item]) -> Iterator[list[Item]]:
 def write_encoded(parts: Sequence[Part], model: TextEncoder, role: Role, path: Path, advance: Advance) -> None:
     """Encode the texts of a shard into its file."""
     vectors, counts = model.encode_rows([row for part in parts for row in part.rows], role, advance)
+    model.budget.tell()
     names = (id_ for part in parts for id_ in part.ids)
     ids = [id_ for id_, count in zip(names, counts.tolist(), strict=True) for _ in range(count)]
     with telling_refusals(path, "finished shards stay"):

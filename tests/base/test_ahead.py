@@ -1,4 +1,4 @@
-"""Making ahead: in order, no more than asked for, and nothing left behind."""
+"""Work by threads: in order, no more than asked for, and nothing left behind."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from seedcli.base.ahead import ahead
+from seedcli.base.ahead import ahead, side_by_side
 
 
 def numbers(made: list[int], last: int = 100) -> Iterator[int]:
@@ -80,9 +80,45 @@ def test_a_mistake_comes_over_at_its_place_and_ends_the_thread(error: BaseExcept
 def test_an_interruption_of_the_user_stops_the_maker() -> None:
     before = threading.active_count()
     made: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
+
+    def use() -> None:
         for number in ahead(numbers(made), 4):
             if number == 10:
                 raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
     assert threading.active_count() == before
     assert len(made) <= 16
+
+
+def test_work_side_by_side_keeps_its_order() -> None:
+    """The first takes the longest, and all meet before any ends: that needs all three threads."""
+    meeting, begun = threading.Barrier(3, timeout=10), []
+
+    def square(number: int) -> int:
+        meeting.wait()
+        time.sleep(0.01 * (3 - number % 3))
+        return number * number
+
+    found = list(side_by_side(square, range(9), 3, 6, begin=lambda: begun.append(threading.current_thread())))
+    assert found == [number * number for number in range(9)]
+    assert len(set(begun)) == len(begun) == 3
+
+
+def test_a_mistake_side_by_side_stops_what_is_not_begun() -> None:
+    before = threading.active_count()
+    begun: list[int] = []
+
+    def fail(number: int) -> int:
+        begun.append(number)
+        if number == 3:
+            raise ValueError("three")
+        time.sleep(0.001)
+        return number
+
+    found: list[int] = []
+    with pytest.raises(ValueError, match="three"):
+        found.extend(side_by_side(fail, range(100), 2, 4))
+    assert len(begun) <= 8
+    assert threading.active_count() == before

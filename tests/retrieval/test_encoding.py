@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -403,6 +404,51 @@ def small_device(model: TextEncoder, tokens: int) -> list[tuple[int, int]]:
     return asked
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_threads_change_no_bit_and_are_left_as_they_were(
+    wordpiece: Tokenizer, texts: Sequence[str], precision: Any
+) -> None:
+    """Batches are computed side by side, each by one thread; those of weights in training too."""
+    model = text_encoder(wordpiece)
+    rows = wordpiece.encode(texts, 24)
+    seen: list[tuple[int, str]] = []
+
+    def watched(*_: Any) -> None:
+        seen.append((torch.get_num_threads(), threading.current_thread().name))
+
+    model.encoder.backbone.register_forward_hook(watched)
+    before = torch.get_num_threads()
+    found, used = [], []
+    try:
+        for threads in (1, 2, 3, 7):
+            torch.set_num_threads(threads)
+            seen.clear()
+            found.append(encode_rows(model.encoder, rows, "passage", wordpiece, Runtime(precision=precision), 100))
+            used.append({count for count, _ in seen})
+            assert torch.get_num_threads() == threads
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(torch.get_num_threads).result() == threads
+            assert len({name for _, name in seen}) <= threads
+    finally:
+        torch.set_num_threads(before)
+    assert used == [{1}] * 4
+    assert all(np.array_equal(one.vectors, found[0].vectors) for one in found)
+
+
+def test_a_batch_alone_is_given_all_threads() -> None:
+    budget = encoding.Budget(100)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(6)
+        rows = [np.zeros(10, np.uint16)] * 30
+        found = [encoding.workers(rows[:count], budget, torch.device("cpu")) for count in (0, 1, 10, 11, 30)]
+        assert found == [1, 1, 1, 2, 3]
+        assert encoding.workers(rows, encoding.Budget(1), torch.device("cpu")) == 6
+        assert encoding.workers(rows, encoding.Budget(1), torch.device("cuda")) == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_when_memory_gives_out_batches_become_smaller_and_stay_so(
     tmp_path: Path, wordpiece: Tokenizer, texts: Sequence[str]
 ) -> None:
@@ -424,4 +470,4 @@ def test_a_text_that_does_not_fit_alone_is_told_once(wordpiece: Tokenizer, texts
     asked = small_device(model, 20)
     with pytest.raises(SeedError, match="no memory left for a single text of 24 tokens: free some of it, or give --d"):
         model.encode(texts, "passage")
-    assert [rows for rows, _ in asked] == [60, 30, 15, 7, 3, 1]
+    assert [rows for rows, _ in asked] == [60, 30, 15, 8, 4, 2, 1]
