@@ -28,6 +28,13 @@ class EncodeConfig:
     queries: Annotated[str | None, Doc("Encode the queries of this collection."), INPUT] = None
     split: Annotated[str | None, Doc("Only the queries that these qrels judge.")] = None
     problems: Problems = "report"
-    batch_tokens: Annotated[int, Ge(1), Doc("Tokens computed at a time, padding included.")] = 8_192
+    batch_tokens: Annotated[
+        int | None,
+        Ge(1),
+        Doc(
+            "Tokens computed at a time, padding included; left out: 1,024 on a CPU, 65,536 on a GPU. Where a GPU's "
+            "memory gives out, fewer are."
+        ),
+    ] = None
     shard_size: Annotated[int, Ge(1), Doc("Texts a shard; what a killed run may lose."), RARE] = 20_000
     machine: Machine = field(default_factory=Machine)

@@ -85,10 +85,11 @@ class Encoder(nn.Module):
         return self.backbone(input_ids=texts.tokens, attention_mask=texts.attention, **self.options)[0]  # type: ignore[no-any-return]
 
     def finished(self, pooled: Tensor) -> Tensor:
-        """Vectors [..., D] through the head, of length 1 under cosine."""
+        """Vectors [..., D] through the head, of length 1 under cosine, in float32 whatever the backbone computes in."""
+        pooled = pooled.float()
         if self.head is not None:
-            pooled = self.head(pooled)
-        return F.normalize(pooled.float(), dim=-1) if self.settings.similarity == "cosine" else pooled.float()
+            pooled = self.head(pooled).float()
+        return F.normalize(pooled, dim=-1) if self.settings.similarity == "cosine" else pooled
 
 
 def pool(hidden: Tensor, attention: Tensor, pooling: Pooling) -> Tensor:
@@ -97,7 +98,7 @@ def pool(hidden: Tensor, attention: Tensor, pooling: Pooling) -> Tensor:
         return hidden[:, 0]
     if pooling == "last":
         return hidden[torch.arange(len(hidden), device=hidden.device), attention.sum(1) - 1]
-    weights = attention.unsqueeze(-1).to(hidden.dtype)
+    weights = attention.unsqueeze(-1).float()
     return (hidden * weights).sum(1) / weights.sum(1)
 
 

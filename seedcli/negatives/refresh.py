@@ -34,7 +34,7 @@ from seedcli.retrieval.vectors import Shard, open_shards, shard_path, write_shar
 SHARD = 1 << 14  # passages of a shard at most
 SHARES = 16  # shards and blocks there are at least
 BLOCK = {"cpu": 1 << 10, "cuda": 1 << 14}  # queries searched for at a time; all vectors pass for each block
-TOKENS = {"cpu": 8_192, "cuda": 1 << 17}  # encoded at a time, padding included
+TOKENS = {"cpu": 1_024, "cuda": 1 << 17}  # encoded at a time, padding included
 
 
 class Search(NamedTuple):

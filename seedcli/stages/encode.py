@@ -32,7 +32,7 @@ def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
 def run(config: EncodeConfig, stage: Stage) -> Outcome:
     role: Role = "passage" if config.corpus is not None else "query"
     encoder, tokenizer = open_tower(Path(stage.inputs["model"].path), role)
-    model = TextEncoder(encoder, tokenizer, stage.runtime, config.batch_tokens)
+    model = TextEncoder(encoder, tokenizer, stage.runtime, config.batch_tokens, stage.progress.say)
     name = "collection" if role == "passage" else "queries"
     source, identity = stage.inputs[name].path, stage.inputs[name].identity
     collection = open_collection(source)
@@ -71,7 +71,7 @@ def expect(
     shard = min(config.shard_size, survey.records)
     texts = 3 * survey.characters // survey.records  # as characters, as bytes and as tokens
     of_shard = int(shard * (8 * width * each + texts))
-    holds = LIBRARIES + 4 * weights(model.encoder) + of_shard + 40 * config.batch_tokens * width
+    holds = LIBRARIES + 4 * weights(model.encoder) + of_shard + 40 * model.budget.tokens * width
     tokens = rounded(lengths.mean() * survey.records)
     reads = f"{survey.records:,} texts, about {tokens} tokens, at most {cut.longest} each"
     if settings.several and role == "passage":
