@@ -265,6 +265,7 @@ def encode(
     split: str | None = None,
     problems: Literal["report", "stop"] = "report",
     batch_tokens: int | None = None,
+    storage: Literal["float32", "float16", "int8"] = "float32",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     threads: int | None = None,
@@ -286,6 +287,7 @@ def encode(
       and go on, or stop.
     - batch_tokens: Tokens computed at a time, padding included; left out: 1,024 on a CPU, 65,536 on a GPU. Where a
       GPU's memory gives out, fewer are.
+    - storage: How numbers are stored; float16 takes half the room, int8 (with a scale a vector) a quarter.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
     - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.

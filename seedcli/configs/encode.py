@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_doc import Doc
 from annotated_types import Ge
@@ -36,5 +36,9 @@ class EncodeConfig:
             "memory gives out, fewer are."
         ),
     ] = None
+    storage: Annotated[
+        Literal["float32", "float16", "int8"],
+        Doc("How numbers are stored; float16 takes half the room, int8 (with a scale a vector) a quarter."),
+    ] = "float32"
     shard_size: Annotated[int, Ge(1), Doc("Texts a shard; what a killed run may lose."), RARE] = 20_000
     machine: Machine = field(default_factory=Machine)

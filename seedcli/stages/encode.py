@@ -17,6 +17,8 @@ from seedcli.retrieval.vectors import open_shards
 from seedcli.stages.estimates import LIBRARIES, announce, rounded, token_lengths, weights
 from seedcli.stages.stage import Outcome, Stage
 
+BYTES = {"float32": 4, "float16": 2, "int8": 1}  # of a number
+
 
 def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
     """The model and the collection, by name."""
@@ -51,7 +53,7 @@ def run(config: EncodeConfig, stage: Stage) -> Outcome:
         raise DataError(f"{source}: empty, nothing to encode")
     expect(config, stage, model, role, survey, records())
     items = model.items(records())
-    write_vectors(items, model, role, stage.folder, config.shard_size, survey.records, stage.progress)
+    write_vectors(items, model, role, stage.folder, config.shard_size, survey.records, stage.progress, config.storage)
     stage.runtime.barrier()
     shards = open_shards(stage.folder)
     vectors = {"vectors": sum(shard.size for shard in shards), "width": shards[0].width, "shards": len(shards)}
@@ -76,4 +78,4 @@ def expect(
     reads = f"{survey.records:,} texts, about {tokens} tokens, at most {cut.longest} each"
     if settings.several and role == "passage":
         reads += f"; about {rounded(each * survey.records)} vectors"
-    announce(stage, reads, holds, {stage.folder: int(each * survey.records) * (4 * width + 24)})
+    announce(stage, reads, holds, {stage.folder: int(each * survey.records) * (BYTES[config.storage] * width + 24)})

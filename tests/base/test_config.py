@@ -235,6 +235,7 @@ def other(option: Any) -> Any:
                 "async",
                 "trainer",
                 "parquet",
+                "float16",
             )
             if f"'{word}'" in kind
         ]
