@@ -6,13 +6,15 @@
 The vectors are made up: normal numbers around a thousand centres, of length 1. Each system searches in a process of its
 own that has --threads threads; rounds alternate, and medians count. Ours gives ids in order, the others row numbers
 (faiss) or ids (Pyserini). Times stand beside what the machine can do at best: reading all vectors once from memory
-(1 query), and multiplying matrices (64). --bounded searches float16 vectors for 1,000 queries from the shell's point of
-view, within --memory, and prints the peak of memory that was resident. Each measurement is a JSON line.
+(1 query), and multiplying matrices (64). --bounded runs `seed search` over float16 vectors for 1,000 encoded
+queries, 1,000 deep, within --memory, and prints the peak of memory that was resident. Each measurement is a JSON line.
 """
 
 import argparse
 import json
 import os
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -229,28 +231,59 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def bounded(options: argparse.Namespace) -> dict[str, Any]:
-    """A run of 1,000 queries, 1,000 deep, with the memory that --memory leaves."""
-    import torch
+    """`seed search` over the vectors: 1,000 queries, 1,000 hits each, within --memory."""
+    from seedcli.configs.encode import EncodeConfig
+    from seedcli.configs.index import IndexConfig
+    from seedcli.retrieval.vectors import shard_path, write_shard
 
-    from seedcli.base.machine import bytes_of
-    from seedcli.base.progress import Silent
-    from seedcli.retrieval import exact
-    from seedcli.retrieval.matrix import Matrix, room_for
-    from seedcli.retrieval.run_files import write_run
-    from seedcli.retrieval.vectors import open_shards
+    root = vectors_folder(options)
+    texts, passages, queries, index = (
+        root.with_name(f"{root.name}-{name}") for name in ("texts", "all", "asked", "index")
+    )
+    texts.mkdir(exist_ok=True)
+    (texts / "model.json").write_text("{}")  # stands for the model and the texts, which were never there
 
-    shards, device = open_shards(vectors_folder(options)), torch.device("cpu")
-    room = room_for(shards, device, bytes_of("--memory", options.memory))
-    matrix, queries = Matrix(shards, device, *room), made(options, 1_000, -1)
-    names = [f"q{row}" for row in range(len(queries))]
+    def linked() -> list[Path]:
+        links = [passages / path.name for path in sorted(root.glob("*.safetensors"))]
+        for link in links:
+            os.link(root / link.name, link)
+        return links
+
+    def asked() -> list[Path]:
+        write_shard(shard_path(queries, 0), [f"q{row}" for row in range(1_000)], made(options, 1_000, -1))
+        return [shard_path(queries, 0)]
+
+    for folder, files, role in ((passages, linked, "passage"), (queries, asked, "query")):
+        shutil.rmtree(folder, ignore_errors=True)
+        given = EncodeConfig(folder, str(texts), str(texts))
+        leave(folder, "encode", given, {"model": texts, "collection": texts}, files, role=role)
+    shutil.rmtree(index, ignore_errors=True)
+    leave(index, "index", IndexConfig(index, vectors=str(passages)), {"vectors": passages}, list)
+    out = root.with_name(f"{root.name}-found")
+    command = ["search", "--index", index, "--queries", queries, "--out", out, "--memory", options.memory]
     began = time.perf_counter()
-    write_run(Path(options.work) / "run.trec", exact.search(names, queries, matrix, 1_000, Silent()), "bounded")
+    done = subprocess.run(
+        [sys.executable, "-m", "seedcli", *map(str, command), "--overwrite"], capture_output=True, text=True
+    )
     seconds = time.perf_counter() - began
+    if done.returncode:
+        sys.exit(done.stderr)
     return {
-        "vectors": options.vectors, "width": options.width, "queries": 1_000, "depth": 1_000, "kept": room.keep,
-        "stored_mib": round(sum(shard.bytes for shard in shards) / 2**20), "memory": options.memory,
-        "peak_mib": round(peak() / 2**20), "seconds": round(seconds, 1),
+        "vectors": options.vectors, "width": options.width, "queries": 1_000, "depth": 1_000, "memory": options.memory,
+        "stored_mib": round(sum(path.stat().st_size for path in root.iterdir()) / 2**20), "seconds": round(seconds, 1),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10),
+        "lines": sum(1 for _ in (out / "run.trec").open()),
     }  # fmt: skip
+
+
+def leave(
+    folder: Path, verb: str, config: Any, inputs: dict[str, Path], made: Callable[[], list[Path]], **metrics: Any
+) -> None:
+    """A folder as a verb would have left it."""
+    from seedcli.base.manifest import identify, open_folder
+
+    with open_folder(folder, verb, config, {name: identify(path) for name, path in inputs.items()}, False) as opened:
+        opened.finish(made(), metrics)
 
 
 PARTS = {"seed": seed, "faiss": by_faiss, "pyserini": by_pyserini, "machine": machine, "bounded": bounded}

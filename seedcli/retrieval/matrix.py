@@ -3,7 +3,7 @@
 Letters: N vectors, D their width, n of a block, P pairs of a query and a vector.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -100,13 +100,10 @@ class Matrix:
         Of each block that holds some, these alone are read.
         """
         for number, begin, end in self._parted(rows):
-            values, scales = self._block(number)
-            own = torch.from_numpy(rows[begin:end] - self.places[number].row).to(self.device)
-            for first in range(0, end - begin, most):
-                some = own[first : first + most]
-                floats = values[some].float()
-                there = slice(begin + first, begin + first + len(some))
-                yield there, floats if scales is None else floats.mul_(scales[some, None])
+            floats_of = self._reader(number)
+            for first in range(begin, end, most):
+                some = slice(first, min(first + most, end))
+                yield some, floats_of(rows[some] - self.places[number].row)
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.bytes_]:
         """The ids of ascending rows."""
@@ -133,6 +130,21 @@ class Matrix:
             self._room = torch.empty(self.block * self.width, device=self.device)
         floats = self._room[: values.numel()].view(values.shape)
         return floats.copy_(values) if scales is None else torch.mul(values, scales[:, None], out=floats)
+
+    def _reader(self, number: int) -> Callable[[NDArray[np.int64]], Tensor]:
+        """What reads some rows of a block as float32, from the device if it is kept there."""
+        place = self.places[number]
+        if number not in self._kept:
+            stored = place.shard.stored(place.begin, place.end)
+            return lambda rows: torch.from_numpy(stored.floats(rows)).to(self.device)
+        values, scales = self._kept[number]
+
+        def read(rows: NDArray[np.int64]) -> Tensor:
+            own = torch.from_numpy(rows).to(self.device)
+            floats = values[own].float()
+            return floats if scales is None else floats.mul_(scales[own, None])
+
+        return read
 
     def _block(self, number: int) -> tuple[Tensor, Tensor | None]:
         """A block as it is stored, on the device."""
