@@ -62,7 +62,7 @@ def named_runs(config: EvaluateConfig) -> dict[str, Path]:
 
     def own(source: str) -> str:
         path = Path(source)
-        return path.parent.name if path.name == "run.trec" else path.stem
+        return path.parent.name if path.name in {"run.trec", "run.parquet"} else path.stem
 
     return {name: Path(source) for name, source in named(config.runs, own, "--runs", "runs").items()}
 
