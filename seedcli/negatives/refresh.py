@@ -107,7 +107,7 @@ def searched(
     """
     here = search.runtime
     matrix = open_matrix(shards, here.device)
-    passage_of = np.concatenate([shard.ids() for shard in shards]).astype(np.int64)
+    passage_of = np.concatenate([shard.names().at() for shard in shards]).astype(np.int64)
     size = share_size(len(examples), BLOCK[here.device.type])
     blocks = [examples[begin : begin + size] for begin in range(0, len(examples), size)]
     parts: list[Found] = []

@@ -214,7 +214,7 @@ def rows_of(names: NDArray[np.bytes_], shards: Sequence[Shard]) -> Ragged:
     known, numbers = np.unique(names, return_inverse=True)
     owners, rows, begin = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
     for shard in shards if len(known) else ():
-        ids = shard.ids()
+        ids = shard.names().at()
         places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
         there = np.flatnonzero(known[places] == ids)
         owners.append(places[there])

@@ -5,6 +5,7 @@ Letters: N vectors, D their width, n of a block, P pairs of a query and a vector
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.machine import memory as machine_memory
 from seedcli.base.machine import resident, size
-from seedcli.retrieval.vectors import Shard, Stored
+from seedcli.retrieval.vectors import Names, Shard, Stored
 
 FLOATS = {"cpu": 1 << 23, "cuda": 1 << 26}  # of a block of vectors, and of scores, at most
 LEAST = 1 << 19
@@ -54,6 +55,7 @@ class Matrix:
         ]
         self.ends = np.array([place.row + place.size for place in self.places], np.int64)
         self._kept: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._names: dict[Path, Names] = {}  # of shards whose vectors are kept
         self._longest = [-1.0] * len(self.places)  # norms, once they are known
         self._room = torch.empty(0)
 
@@ -107,11 +109,14 @@ class Matrix:
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.bytes_]:
         """The ids of ascending rows."""
-        parts = [
-            place.shard.ids(rows[begin:end] - place.row + place.begin)
-            for place, begin, end in ((self.places[number], begin, end) for number, begin, end in self._parted(rows))
-        ]
-        return np.concatenate([np.empty(0, "S1"), *parts])
+        parts = [np.empty(0, "S1")]
+        for number, begin, end in self._parted(rows):
+            place = self.places[number]
+            names = self._names.get(place.shard.path) or place.shard.names()
+            if self.keep:
+                self._names[place.shard.path] = names
+            parts.append(names.at(rows[begin:end] - place.row + place.begin))
+        return np.concatenate(parts)
 
     def _parted(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
         """Ascending rows by the number of their block: where those of each begin and end."""

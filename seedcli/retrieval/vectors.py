@@ -36,6 +36,22 @@ class Stored(NamedTuple):
         return values if self.scales is None else values * self.scales[rows, None]
 
 
+class Names(NamedTuple):
+    """The ids of a shard as they lie on the disk."""
+
+    path: Path
+    offsets: NDArray[np.int64]  # [N + 1]
+    letters: NDArray[np.uint8]
+
+    def at(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.bytes_]:
+        """Those of some rows [n], or all [N], as UTF-8. Raises DataError when they are broken."""
+        chosen = (slice(None, -1), slice(1, None)) if rows is None else (rows, rows + 1)
+        begins, ends = (np.asarray(self.offsets[own]) for own in chosen)
+        if len(begins) and ((ends < begins).any() or begins.min() < 0 or ends.max() > len(self.letters)):
+            raise DataError(f"{self.path}: its ids are broken; encode anew")
+        return padded_bytes(self.letters, begins, ends)
+
+
 class Shard(NamedTuple):
     """A shard on the disk. What it holds is mapped when it is asked for, and let go with the arrays that came."""
 
@@ -63,14 +79,10 @@ class Shard(NamedTuple):
         """[N, D]; of float32, mapped from the disk."""
         return self.stored().floats()
 
-    def ids(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.bytes_]:
-        """The ids of some rows [n], or of all [N], as UTF-8. Raises DataError when they are broken."""
+    def names(self) -> "Names":
+        """The ids, mapped."""
         offsets = self._mapped("id_offsets", "int64", 0, self.size + 1)
-        letters = self._mapped("id_bytes", "uint8", 0, self.letters)
-        begins, ends = (offsets[:-1], offsets[1:]) if rows is None else (offsets[rows], offsets[rows + 1])
-        if len(begins) and ((ends < begins).any() or begins.min() < 0 or ends.max() > len(letters)):
-            raise DataError(f"{self.path}: its ids are broken; encode anew")
-        return padded_bytes(letters, begins, ends)
+        return Names(self.path, offsets, self._mapped("id_bytes", "uint8", 0, self.letters))
 
     def _mapped(self, name: str, kind: str, begin: int, count: int) -> NDArray[Any]:
         if not count:
@@ -114,7 +126,7 @@ def open_shards(folder: Path) -> list[Shard]:
 
 def read_ids(shards: Sequence[Shard]) -> Iterator[str]:
     for shard in shards:
-        yield from (id_.decode() for id_ in shard.ids().tolist())
+        yield from (id_.decode() for id_ in shard.names().at().tolist())
 
 
 def _open(path: Path) -> Shard:

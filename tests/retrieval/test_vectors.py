@@ -120,7 +120,7 @@ def test_half_precision_and_codes_read_back_as_near_as_they_can_be(tmp_path: Pat
     assert codes.stored().values.dtype == np.int8
     for shard in (half, codes):
         assert (shard.stored(20, 50).floats(np.array([3, 29])) == shard.vectors[[23, 49]]).all()
-        assert shard.ids(np.array([2, 150])).tolist() == [b"2", b"150"]
+        assert shard.names().at(np.array([2, 150])).tolist() == [b"2", b"150"]
 
 
 @pytest.mark.parametrize("kind", ["float16", "int8"])
