@@ -82,13 +82,18 @@ class Runtime:
         if self.world > 1:
             dist.barrier()
 
-    def gather(self, value: Made) -> list[Made]:
-        """The values of all processes by rank, in the first one; in the others none."""
+    def gather(self, make: Callable[[], Made]) -> list[Made]:
+        """What `make` gives in each process, by rank, in the first one; in the others their own alone.
+
+        A mistake in one process is raised there and in the first one, which tells it.
+        """
         if self.world == 1:
-            return [value]
-        values: list[Any] | None = [None] * self.world if self.first else None
-        dist.gather_object(value, values)
-        return cast(list[Made], values or [])
+            return [make()]
+        own = _outcome(make)
+        outcomes: list[Any] | None = [None] * self.world if self.first else None
+        dist.gather_object(own, outcomes)
+        _settled(outcomes or [own])
+        return [value for value, _ in outcomes or [own]]
 
     def share(self, make: Callable[[], Made]) -> Made:
         """What `make` gives in the first process, in every process; what it raises there, too."""

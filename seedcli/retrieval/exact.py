@@ -8,7 +8,7 @@ Letters: Q queries, N vectors, D their width, k depth, c candidates a query, P p
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -69,18 +69,19 @@ def search(
     passes = range(0, len(queries), at_once)
     with progress.track("search", len(passes) * matrix.size, "vectors") as advance:
         for begin in passes:
-            batches = nearest(vectors[begin : begin + at_once], matrix, depth, advance, each)
-            found = chain.from_iterable(gathered(batch, depth, runtime) for batch in batches)
-            for query, hits in zip(queries[begin : begin + at_once], found, strict=False):
+            own = nearest(vectors[begin : begin + at_once], matrix, depth, advance, each)
+            found = chain.from_iterable(own if runtime is None or runtime.world == 1 else merged(own, depth, runtime))
+            for hits, query in zip(
+                found, queries[begin : begin + at_once], strict=False
+            ):  # to the end of what is found
                 yield hits.ranking(query)
 
 
-def gathered(batch: list[Hits], depth: int, runtime: Runtime | None) -> Iterable[Hits]:
-    """The hits of all processes in the first one; in the others none."""
-    if runtime is None or runtime.world == 1:
-        return batch
-    parts = runtime.gather(batch)
-    return (joined(*of_query).first(depth) for of_query in zip(*parts, strict=True))
+def merged(own: Iterator[list[Hits]], depth: int, runtime: Runtime) -> Iterator[list[Hits]]:
+    """The hits of all processes in the first one, batch by batch; in the others none."""
+    while any(parts := runtime.gather(lambda: next(own, []))):
+        if runtime.first:
+            yield [joined(*of_query).first(depth) for of_query in zip(*parts, strict=True)]
 
 
 def count_of(depth: int, each: float) -> int:
@@ -122,7 +123,7 @@ def settled(best: Best, matrix: Matrix, depth: int) -> list[Hits]:
     owners = np.repeat(np.arange(size), count)
     hits = [found.first(None) for found in split(scored(best.queries, owners, rows, matrix), np.full(size, count))]
     if count == matrix.size:
-        return [found.first(depth) for found in hits]
+        return [found.at(slice(depth)) for found in hits]
     errors = error_bound(best.queries, matrix.longest)
     bounds = upward((best.scores[:, -1].double() + errors).cpu().numpy())  # of what is no candidate
     unsure = [

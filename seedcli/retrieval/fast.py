@@ -31,10 +31,7 @@ class Best:
         if self.gathered + len(vectors) > self.panel.shape[1]:
             self.take()
         scores = self.panel[:, self.gathered : self.gathered + len(vectors)]
-        if len(self.queries) == 1:
-            torch.mv(vectors, self.queries[0], out=scores[0])
-        else:
-            torch.mm(self.queries, vectors.T, out=scores)
+        torch.mm(self.queries, vectors.T, out=scores)  # of a single query, too: torch.mv is one thread's work
         self.gathered += len(vectors)
 
     def take(self) -> None:

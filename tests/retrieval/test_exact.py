@@ -127,29 +127,26 @@ def test_shards_of_several_processes_merge_to_what_one_finds(tmp_path: Path) -> 
         folder, ends = tmp_path / made.__name__, [*bounds[:-1:40], len(ids)]
         for number, (begin, end) in enumerate(pairwise(ends)):
             write_shard(shard_path(folder, number), ids[begin:end], vectors[begin:end])
-        shards = open_shards(folder)
+        shards, names = open_shards(folder), [f"q{row}" for row in range(len(queries))]
         for world, depth in product((1, 2, 3, 4), (1, 10, 400)):
             parts = [
-                list(exact.nearest(queries, Matrix(shards[rank::world], CPU), depth, lambda _, *__: None))
-                for rank in range(world)
+                exact.nearest(queries, Matrix(shards[rank::world], CPU), depth, lambda _, *__: None)
+                for rank in range(1, world)
             ]
-            here = Together(parts)
-            merged = [hits for batch in parts[0] for hits in exact.gathered(batch, depth, here)]
-            rankings = [hits.ranking(f"q{row}") for row, hits in enumerate(merged)]
+            matrix = Matrix(shards[::world], CPU)
+            rankings = list(exact.search(names, queries, matrix, depth, Silent(), runtime=First(parts)))
             assert pairs(rankings) == pairs(found(folder, queries, depth))
 
 
-class Together(Runtime):
-    """The first of several processes, whose batches are known."""
+class First(Runtime):
+    """The first of several processes; the batches that the others come to are given."""
 
-    def __init__(self, parts: list[Any]):
-        super().__init__(world=max(2, len(parts)))
-        object.__setattr__(self, "parts", [iter(part) for part in parts])
+    def __init__(self, others: list[Any]):
+        super().__init__(world=1 + len(others))
+        object.__setattr__(self, "others", others)
 
-    def gather(self, value: Any) -> list[Any]:
-        batches = [next(part) for part in self.parts]  # type: ignore[attr-defined]
-        assert all((one.ids == own.ids).all() for one, own in zip(batches[0], value, strict=True))
-        return batches
+    def gather(self, make: Any) -> list[Any]:
+        return [make(), *(next(other, []) for other in self.others)]  # type: ignore[attr-defined]
 
 
 def test_ties_at_the_last_place_go_to_the_greatest_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
