@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_doc import Doc
 from annotated_types import Ge
 
-from seedcli.base.config import ARGUMENT, INCIDENTAL, INPUT, RARE
+from seedcli.base.config import ARGUMENT, COMMAND, INCIDENTAL, INPUT, RARE, SHORT
 from seedcli.configs.groups import Machine, Problems
 
 
@@ -19,7 +19,11 @@ class SearchConfig:
     """
 
     index: Annotated[list[str], Doc("A folder of seed index; repeat it to fuse several."), INPUT]
-    question: Annotated[str | None, Doc("What to ask, in words."), ARGUMENT] = None
+    question: Annotated[str | None, Doc("What to ask, in words."), ARGUMENT, COMMAND] = None
+    interactive: Annotated[
+        bool, Doc("Ask at a prompt, or take a question a line from stdin; :help lists its commands."),
+        SHORT + "i", COMMAND, INCIDENTAL,
+    ] = False  # fmt: skip
     out: Annotated[Path | None, Doc("The folder to leave run.trec in.")] = None
     queries: Annotated[
         str | None, Doc("A collection, a file of queries, or a folder of queries that seed encode left."), INPUT
