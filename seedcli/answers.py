@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SNIPPET = 240  # cells of a hit's text where there is no terminal
 LINES, MOST = 2, 3  # of a terminal that a hit's text takes; for a long sentence
-RAGGED = 12  # cells of them that wrapping between words may lose
+RAGGED = 9  # cells of them that wrapping between words may lose
+FEW = 8  # cells that tell nothing
 TOLD = 5  # sentences of a hit that are told with their scores
 MARKED = "bold green"
 
@@ -76,8 +77,8 @@ def beginning(text: str, cells: int) -> str:
     """As much of a text as there is room for, up to a blank if one stands in the later half of that."""
     if cell_len(text) <= cells:
         return text
-    if cells < 2:
-        return ""
+    if cells < FEW:
+        return "…" if cells > 0 else ""
     words = set_cell_size(text, cells).rpartition(" ")[0]
     return (words if 2 * cell_len(words) >= cells else set_cell_size(text, cells - 1).rstrip()) + "…"
 

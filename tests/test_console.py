@@ -75,6 +75,15 @@ def tell_a_stage(screen: Screen) -> None:
     screen.next([("next", "seed index --vectors vectors --out index")])
 
 
+def test_a_brief_screen_leaves_no_line_of_what_was_done_soon(monkeypatch):
+    _, file = shown(monkeypatch, terminal=False)
+    for patience in (console.SOON, 0.0):
+        monkeypatch.setattr(console, "SOON", patience)
+        with Screen(brief=True).track("search", 1, "queries") as advance:
+            advance(1)
+    assert len(file.getvalue().splitlines()) == 1
+
+
 def test_units_that_were_behind_do_not_count_for_the_rate():
     pace = paced(total=600, steps=100, each=2.0, done=300)
     assert pace.count == 400

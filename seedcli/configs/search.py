@@ -15,13 +15,13 @@ from seedcli.configs.groups import Machine, Problems
 class SearchConfig:
     """Search one index, or several whose rankings are fused by reciprocal rank; leaves run.trec.
 
-    With a QUESTION it prints the first hits instead, and writes nothing.
+    With a QUESTION it prints the first hits instead, and writes nothing; with -i it asks for more of them.
     """
 
     index: Annotated[list[str], Doc("A folder of seed index; repeat it to fuse several."), INPUT]
     question: Annotated[str | None, Doc("What to ask, in words."), ARGUMENT, COMMAND] = None
     interactive: Annotated[
-        bool, Doc("Ask at a prompt, or take a question a line from stdin; :help lists its commands."),
+        bool, Doc("Ask at a prompt (:help tells its commands), or a question a line from stdin; --json answers a line each."),
         SHORT + "i", COMMAND, INCIDENTAL,
     ] = False  # fmt: skip
     out: Annotated[Path | None, Doc("The folder to leave run.trec in.")] = None
