@@ -104,10 +104,11 @@ def reasons(rank: int, hit: "Hit", found: Sequence["Reason"], fusion_k: int) -> 
     for reason in found:
         place = "not among its hits" if reason.rank is None else f"rank {reason.rank}, score {reason.score:.4f}"
         print_line(Text.assemble((printable(reason.folder), "cyan"), f": {place}"), INDENT)
-        parts = [(beginning(flat(hit.text[slice(*sentence)]), SNIPPET), score) for sentence, score in reason.sentences]
-        parts += [(printable(word), weight) for word, weight in reason.words if weight]
-        for text, score in sorted(parts, key=lambda part: -part[1])[:TOLD]:
-            print_line(Text(f"{score:.4f}  {text}"), 2 * INDENT)
+        for sentence, score in reason.sentences[:TOLD]:
+            print_line(Text(f"{score:.4f}  {beginning(flat(hit.text[slice(*sentence)]), SNIPPET)}"), 2 * INDENT)
+        for word, weight in sorted(reason.words, key=lambda one: -one[1]):
+            if weight:
+                print_line(Text(f"{weight:.4f}  {printable(word)}"), 2 * INDENT)
         if missing := [printable(word) for word, weight in reason.words if not weight]:
             print_line(Text(f"not in it: {', '.join(missing)}", "dim"), 2 * INDENT)
 

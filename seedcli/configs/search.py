@@ -21,7 +21,8 @@ class SearchConfig:
     index: Annotated[list[str], Doc("A folder of seed index; repeat it to fuse several."), INPUT]
     question: Annotated[str | None, Doc("What to ask, in words."), ARGUMENT, COMMAND] = None
     interactive: Annotated[
-        bool, Doc("Ask at a prompt (:help tells its commands), or a question a line from stdin; --json answers a line each."),
+        bool,
+        Doc("Ask at a prompt (:help tells its commands), or a question a line from stdin; --json answers a line each."),
         SHORT + "i", COMMAND, INCIDENTAL,
     ] = False  # fmt: skip
     out: Annotated[Path | None, Doc("The folder to leave run.trec in.")] = None
