@@ -100,6 +100,11 @@ def test_a_wrong_option_is_told_as_by_the_command(tmp_path, given, message):
         seed.finetune(**{"model": "m", "data": "d", "out": tmp_path / "out"} | given)
 
 
+def test_a_prompt_is_for_the_command_alone():
+    with pytest.raises(seed.ConfigError, match=r"seed\.search: no option interactive"):
+        seed.search(index=["i"], queries="q", out="o", interactive=True)
+
+
 def test_a_missing_option_is_told():
     with pytest.raises(seed.ConfigError, match="--out is missing"):
         seed.finetune(model="m", data="d")

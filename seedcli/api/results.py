@@ -92,11 +92,10 @@ class Model(Result):
     def _opened(self, role: Literal["query", "passage"]) -> "TextEncoder":
         from seedcli.models.towers import open_tower
         from seedcli.retrieval.encoding import TextEncoder
-        from seedcli.stages.indexes import BATCH_TOKENS
         from seedcli.stages.stage import joined
 
         with joined("encode", self) as here:
-            return TextEncoder(*open_tower(self.path, role), here, BATCH_TOKENS)
+            return TextEncoder(*open_tower(self.path, role), here)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_doc import Doc
 from annotated_types import Ge
 
-from seedcli.base.config import ARGUMENT, INCIDENTAL, INPUT, RARE
+from seedcli.base.config import ARGUMENT, COMMAND, INCIDENTAL, INPUT, RARE, SHORT
 from seedcli.configs.groups import Machine, Problems
 
 
@@ -16,11 +16,16 @@ class SearchConfig:
     """Search one index, or several whose rankings are fused by reciprocal rank; leaves a run.
 
     Under torchrun, processes share the shards of one flat index. With a QUESTION it prints the first hits instead,
-    and writes nothing.
+    and writes nothing; with -i it asks for more of them.
     """
 
     index: Annotated[list[str], Doc("A folder of seed index; repeat it to fuse several."), INPUT]
-    question: Annotated[str | None, Doc("What to ask, in words."), ARGUMENT] = None
+    question: Annotated[str | None, Doc("What to ask, in words."), ARGUMENT, COMMAND] = None
+    interactive: Annotated[
+        bool,
+        Doc("Ask at a prompt (:help tells its commands), or a question a line from stdin; --json answers a line each."),
+        SHORT + "i", COMMAND, INCIDENTAL,
+    ] = False  # fmt: skip
     out: Annotated[Path | None, Doc("The folder to leave the run in.")] = None
     queries: Annotated[
         str | None, Doc("A collection, a file of queries, or a folder of queries that seed encode left."), INPUT

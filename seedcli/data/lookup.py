@@ -60,7 +60,7 @@ def finder(
             return collection.passages_of
         if not plain:
             taken = size(sum(path.stat().st_size for path in folder.iterdir()))
-            progress.say(f"{collection.source}: no file to find passages in; a copy of them takes {taken}: {folder}")
+            progress.say(f"{collection.source}: passages can't be found by place in it; a copy takes {taken}: {folder}")
     read = Lines(plain, folder).read if plain else partial(read_copies, Ragged.open(folder, "blocks"))
     return partial(found, open_ids(folder), read)
 

@@ -30,8 +30,6 @@ from seedcli.retrieval.run_files import PART
 from seedcli.retrieval.runs import Ranking, run_of
 from seedcli.retrieval.vectors import open_shards, read_ids
 
-BATCH_TOKENS = 8_192
-
 
 class Questions(NamedTuple):
     """What is searched for: texts, or vectors [Q, D] that seed encode left, with the identity of their model."""
@@ -67,7 +65,7 @@ class FlatIndex:
     @cached_property
     def model(self) -> TextEncoder:
         encoder, tokenizer = open_tower(located(self.vectors, self.encoded, "model"), "query")
-        return TextEncoder(encoder, tokenizer, self.runtime, BATCH_TOKENS)
+        return TextEncoder(encoder, tokenizer, self.runtime)
 
     @cached_property
     def matrix(self) -> Matrix:
