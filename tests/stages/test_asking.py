@@ -20,7 +20,7 @@ from seedcli.data.sentences import sentences
 from seedcli.retrieval import best_sentences
 from seedcli.retrieval.best_sentences import by_words
 from seedcli.retrieval.encoding import TextEncoder
-from seedcli.retrieval.runs import read_run
+from seedcli.retrieval.run_files import read_run
 from seedcli.stages.asking import Asking, open_asking
 
 QUESTION = "what does the otter eat"

@@ -17,7 +17,7 @@ def test_memory_changes_no_byte_of_a_run(chain, tmp_path, perform):
 
 
 @pytest.mark.parametrize(("memory", "message"), [
-    ("1m", r"^--memory 1.0 MiB: too little; give \d+ MiB or more$"),
+    ("1m", r"^--memory 1.0 MiB: too little; give \S+ [MG]iB or more$"),
     ("much", r"^--memory much: expected a number with k, m or g, such as 2g$"),
 ])  # fmt: skip
 def test_memory_that_is_too_little_or_none_is_told(chain, tmp_path, perform, memory, message):
