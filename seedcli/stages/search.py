@@ -67,7 +67,7 @@ class FlatIndex:
     @cached_property
     def model(self) -> TextEncoder:
         encoder, tokenizer = open_tower(located(self.vectors, self.encoded, "model"), "query")
-        return TextEncoder(encoder, tokenizer, self.runtime, BATCH_TOKENS)
+        return TextEncoder(encoder, tokenizer, self.runtime, BATCH_TOKENS, width=self.shards[0].width)
 
     def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
         names = [query.id for query in questions.queries]
@@ -79,6 +79,9 @@ class FlatIndex:
             return self.model.encode([item.text for item in self.model.items(questions.queries)], "query")
         if questions.model != self.encoded.inputs["model"].identity:
             raise DataError(f"{self.vectors}: encoded by another model than the queries")
+        if (width := self.shards[0].width) != questions.vectors.shape[1]:
+            told = f"vectors of {width} numbers, and those of the queries have {questions.vectors.shape[1]}"
+            raise DataError(f"{self.vectors}: {told}; encode the queries with --dim {width}")
         return questions.vectors
 
     @property
