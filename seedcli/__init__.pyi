@@ -263,11 +263,13 @@ def encode(
     corpus: StrPath | None = None,
     queries: StrPath | None = None,
     split: str | None = None,
+    dim: int | None = None,
     problems: Literal["report", "stop"] = "report",
     batch_tokens: int | None = None,
     storage: Literal["float32", "float16", "int8"] = "float32",
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32",
+    runtime: Literal["auto", "torch", "onnx"] = "auto",
     threads: int | None = None,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -283,13 +285,17 @@ def encode(
     - corpus: Encode the passages of this collection (see README: folders, files, irds:ID, hf:NAME, pydocs).
     - queries: Encode the queries of this collection.
     - split: Only the queries that these qrels judge.
+    - dim: Cut vectors to their first numbers, as Matryoshka models allow; left out: whole ones.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
-    - batch_tokens: Tokens computed at a time, padding included; left out: 1,024 on a CPU, 65,536 on a GPU. Where a
-      GPU's memory gives out, fewer are.
+    - batch_tokens: Tokens of a batch, padding included; left out: 1,024 on a CPU (512 by ONNX Runtime), 65,536 on a
+      GPU; fewer where a GPU's memory gives out.
     - storage: How numbers are stored; float16 takes half the room, int8 (with a scale a vector) a quarter.
     - device: Where to compute; auto takes a GPU if there is one.
-    - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
+    - precision: Keep the weights as this type; fp16 needs a GPU. int8 is for CPUs and needs the extra onnx; seed
+      search encodes its queries in fp32 all the same.
+    - runtime: What computes in fp32 on a CPU; auto takes ONNX Runtime (extra onnx) for a large corpus, where it is
+      quicker and gives the same vectors.
     - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.

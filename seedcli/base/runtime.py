@@ -17,7 +17,7 @@ from seedcli.base.machine import processes
 
 PATIENCE = timedelta(days=2)  # while one process hashes inputs, tokenises or mines, the others wait
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]  # int8 is a graph's (models/graphs.py): torch computes in fp32
 Made = TypeVar("Made")
 
 
@@ -42,11 +42,12 @@ class Runtime:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What matrix products are computed in."""
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        """What torch computes matrix products in."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision, torch.float32)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.precision == "fp32" else torch.autocast(self.device.type, dtype=self.dtype)
+        full = self.dtype == torch.float32
+        return nullcontext() if full else torch.autocast(self.device.type, dtype=self.dtype)
 
     def scaler(self) -> torch.amp.GradScaler:
         """A loss scaler, which does nothing unless the precision is fp16."""
@@ -131,6 +132,8 @@ def runtime(device: str, precision: Precision, threads: int | None = None) -> It
         raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu")
     if name == "cpu" and precision == "fp16":
         raise ConfigError("--precision fp16 is for GPUs; use fp32 or bf16 on a CPU")
+    if name == "cuda" and precision == "int8":
+        raise ConfigError("--precision int8 is for CPUs; use bf16 or fp16 on a GPU, or --device cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     place = torch.device(name, local_rank) if name == "cuda" else torch.device(name)
     if place.type == "cuda":

@@ -7,8 +7,31 @@ from typing import Annotated, Literal
 from annotated_doc import Doc
 from annotated_types import Ge
 
-from seedcli.base.config import INPUT, RARE
-from seedcli.configs.groups import Machine, Problems
+from seedcli.base.config import INCIDENTAL, INPUT, RARE
+from seedcli.configs.groups import Device, Problems, Threads
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Machine"""
+
+    device: Device = "auto"
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16", "int8"],
+        Doc(
+            "Keep the weights as this type; fp16 needs a GPU. int8 is for CPUs and needs the extra onnx; seed search "
+            "encodes its queries in fp32 all the same."
+        ),
+    ] = "fp32"
+    runtime: Annotated[
+        Literal["auto", "torch", "onnx"],
+        Doc(
+            "What computes in fp32 on a CPU; auto takes ONNX Runtime (extra onnx) for a large corpus, where it is "
+            "quicker and gives the same vectors."
+        ),
+        INCIDENTAL,
+    ] = "auto"
+    threads: Threads = None
 
 
 @dataclass(frozen=True)
@@ -27,13 +50,16 @@ class EncodeConfig:
     ] = None
     queries: Annotated[str | None, Doc("Encode the queries of this collection."), INPUT] = None
     split: Annotated[str | None, Doc("Only the queries that these qrels judge.")] = None
+    dim: Annotated[
+        int | None, Ge(1), Doc("Cut vectors to their first numbers, as Matryoshka models allow; left out: whole ones.")
+    ] = None
     problems: Problems = "report"
     batch_tokens: Annotated[
         int | None,
         Ge(1),
         Doc(
-            "Tokens computed at a time, padding included; left out: 1,024 on a CPU, 65,536 on a GPU. Where a GPU's "
-            "memory gives out, fewer are."
+            "Tokens of a batch, padding included; left out: 1,024 on a CPU (512 by ONNX Runtime), 65,536 on a GPU; "
+            "fewer where a GPU's memory gives out."
         ),
     ] = None
     storage: Annotated[
@@ -41,4 +67,4 @@ class EncodeConfig:
         Doc("How numbers are stored; float16 takes half the room, int8 (with a scale a vector) a quarter."),
     ] = "float32"
     shard_size: Annotated[int, Ge(1), Doc("Texts a shard; what a killed run may lose."), RARE] = 20_000
-    machine: Machine = field(default_factory=Machine)
+    machine: Inference = field(default_factory=Inference)

@@ -16,24 +16,26 @@ Problems = Annotated[
     ),
     INCIDENTAL,
 ]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], Doc("Where to compute; auto takes a GPU if there is one."), INCIDENTAL
+]
+Threads = Annotated[
+    int | None,
+    Ge(1),
+    Doc("CPU threads, and processes that tokenise; left out: all cores, shared by the processes."),
+    INCIDENTAL,
+]
 
 
 @dataclass(frozen=True)
 class Machine:
     """Machine"""
 
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], Doc("Where to compute; auto takes a GPU if there is one."), INCIDENTAL
-    ] = "auto"
+    device: Device = "auto"
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"], Doc("Autocast to this type; fp16 scales the loss, and needs a GPU.")
     ] = "fp32"
-    threads: Annotated[
-        int | None,
-        Ge(1),
-        Doc("CPU threads, and processes that tokenise; left out: all cores, shared by the processes."),
-        INCIDENTAL,
-    ] = None
+    threads: Threads = None
 
 
 @dataclass(frozen=True)

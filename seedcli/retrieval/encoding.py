@@ -23,7 +23,7 @@ from seedcli.data.records import Passage, Query
 from seedcli.data.segments import WHOLE, Rows, cut_rows, lengths_of, own_counts, segment_counts, vector_counts
 from seedcli.data.templates import render
 from seedcli.data.tokenizer import BATCH, Tokenizer
-from seedcli.models.encoder import Encoder, segmentation
+from seedcli.models.encoder import Encoder, Similarity, segmentation
 from seedcli.models.towers import Role
 from seedcli.retrieval.vectors import Kind, shard_path, write_shard
 
@@ -93,19 +93,21 @@ class TextEncoder:
     """An encoder with its tokenizer, ready to turn texts into vectors on one device.
 
     Its weights are kept in what the runtime computes in; pooling, the head and scaling stay in float32. A `graph`
-    computes in the encoder's place.
+    computes in the encoder's place. Vectors are cut to `width` numbers.
     """
 
     def __init__(
         self, encoder: Encoder, tokenizer: Tokenizer, runtime: Runtime, batch_tokens: int | None = None,
-        say: Callable[[str], object] | None = None, graph: Compute | None = None,
+        say: Callable[[str], object] | None = None, graph: Compute | None = None, width: int | None = None,
     ):  # fmt: skip
-        self.encoder = encoder.to(runtime.device).eval()
-        self.encoder.backbone.to(runtime.dtype)  # type: ignore[arg-type]
+        self.encoder = encoder.eval()
+        if graph is None:
+            self.encoder.to(runtime.device).backbone.to(runtime.dtype)  # type: ignore[arg-type]
         self.tokenizer = tokenizer
         self.runtime = runtime
         self.budget = Budget(batch_tokens or TOKENS[runtime.device.type], say)
         self.graph = graph
+        self.width = width or encoder.size
 
     def items(self, records: Iterable[Passage | Query]) -> Iterator[Item]:
         """Passages or queries, written out by the model's template."""
@@ -130,7 +132,8 @@ class TextEncoder:
     def encode_rows(self, rows: Rows, role: Role, advance: Advance | None = None) -> Encoded:
         """All vectors of texts that are token ids already."""
         compute = self.graph or computing(self.encoder, role, self.runtime)
-        return encoded(compute, self.encoder, rows, role, self.tokenizer, self.budget, self.runtime.device, advance)
+        found = encoded(compute, self.encoder, rows, role, self.tokenizer, self.budget, self.runtime.device, advance)
+        return found._replace(vectors=shortened(found.vectors, self.width, self.encoder.settings.similarity))
 
 
 def encode_rows(
@@ -187,6 +190,14 @@ def encoded(
             if advance:
                 advance(int(opens[batch].sum()))
     return Encoded(vectors, counts)
+
+
+def shortened(vectors: NDArray[np.float32], width: int, similarity: Similarity) -> NDArray[np.float32]:
+    """The first numbers of vectors, [V, D] -> [V, width], of length 1 again under cosine (Kusupati et al. 2022)."""
+    if width == vectors.shape[1]:
+        return vectors
+    kept = vectors[:, :width]
+    return kept / np.linalg.norm(kept, axis=1, keepdims=True) if similarity == "cosine" else kept
 
 
 def sliced(lengths: NDArray[np.int64], budget: Budget) -> Iterator[NDArray[np.intp]]:

@@ -122,7 +122,7 @@ class Asking(Closing):
         if index not in self.towers:
             folder = located(index.vectors, index.encoded, "model")
             own = open_tower(folder, "passage") if untied(folder) else None
-            self.towers[index] = TextEncoder(*own, index.runtime) if own else index.model
+            self.towers[index] = TextEncoder(*own, index.runtime, width=index.shards[0].width) if own else index.model
         return self.towers[index]
 
     @cached_property

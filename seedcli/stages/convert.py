@@ -28,7 +28,7 @@ def inputs(config: ConvertConfig, progress: Progress) -> dict[str, Path]:  # noq
     if config.to == "onnx":
         if config.vocabulary or config.heads:
             raise ConfigError("--vocabulary and --heads are for released checkpoints, and --to onnx takes none")
-        check_packages()
+        check_packages("--to onnx")
         return {"model": model_folder(config.source)}
     checkpoint = find_checkpoint(Path(config.source))
     if config.vocabulary and not config.vocabulary.is_file():

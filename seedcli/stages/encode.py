@@ -1,20 +1,22 @@
 """seed encode: a model and a corpus, or queries -> shards of vectors with their ids."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.progress import Progress
 from seedcli.configs.encode import EncodeConfig
 from seedcli.data.records import Passage, Query
-from seedcli.data.segments import Segmentation, vector_counts
+from seedcli.data.segments import Rows, Segmentation, lengths_of, vector_counts
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import Survey, survey_passages, survey_queries
-from seedcli.models.encoder import model_folder, segmentation
+from seedcli.models.encoder import Encoder, model_folder, segmentation
 from seedcli.models.towers import Role, open_tower
 from seedcli.retrieval.encoding import TextEncoder, write_vectors
 from seedcli.retrieval.vectors import open_shards
-from seedcli.stages.estimates import LIBRARIES, announce, rounded, token_lengths, weights
+from seedcli.stages.encode_runtime import CHOICE, check_options, encoder_for
+from seedcli.stages.estimates import LIBRARIES, SAMPLE, announce, rounded, weights
 from seedcli.stages.stage import Outcome, Stage
 
 BYTES = {"float32": 4, "float16": 2, "int8": 1}  # of a number
@@ -26,6 +28,7 @@ def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError("give either --corpus or --queries")
     if config.split and config.corpus:
         raise ConfigError("--split chooses queries; a corpus is encoded whole")
+    check_options(config)
     name, source = ("collection", config.corpus) if config.corpus is not None else ("queries", str(config.queries))
     open_collection(source, progress)
     return {"model": model_folder(config.model), name: source_path(source)}
@@ -34,7 +37,8 @@ def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
 def run(config: EncodeConfig, stage: Stage) -> Outcome:
     role: Role = "passage" if config.corpus is not None else "query"
     encoder, tokenizer = open_tower(Path(stage.inputs["model"].path), role)
-    model = TextEncoder(encoder, tokenizer, stage.runtime, config.batch_tokens, stage.progress.say)
+    check_width(config.dim, encoder, stage.progress)
+    model = TextEncoder(encoder, tokenizer, stage.runtime, config.batch_tokens, stage.progress.say, width=config.dim)
     name = "collection" if role == "passage" else "queries"
     source, identity = stage.inputs[name].path, stage.inputs[name].identity
     collection = open_collection(source)
@@ -51,24 +55,37 @@ def run(config: EncodeConfig, stage: Stage) -> Outcome:
     survey.problems.settle(source, config.problems, stage.progress)
     if not survey.records:
         raise DataError(f"{source}: empty, nothing to encode")
-    expect(config, stage, model, role, survey, records())
+    sample = model.tokenizer.encode([item.text for item in islice(model.items(records()), SAMPLE)], model.length(role))
+    expect(config, stage, model, role, survey, sample)
+    tokens = lengths_of(sample).mean() * survey.records
+    name, model = encoder_for(config, stage, model, role, sample, tokens)
     items = model.items(records())
     write_vectors(items, model, role, stage.folder, config.shard_size, survey.records, stage.progress, config.storage)
     stage.runtime.barrier()
     shards = open_shards(stage.folder)
     vectors = {"vectors": sum(shard.size for shard in shards), "width": shards[0].width, "shards": len(shards)}
     texts = {"passage": "passages", "query": "queries"}[role]
-    return Outcome([shard.path for shard in shards], {"role": role, texts: survey.records, **vectors})
+    metrics = {"role": role, texts: survey.records, **vectors, "runtime": name}
+    return Outcome([shard.path for shard in shards], metrics, scratch=[stage.folder / CHOICE])
 
 
-def expect(
-    config: EncodeConfig, stage: Stage, model: TextEncoder, role: Role, survey: Survey,
-    records: Iterator[Passage | Query],
-) -> None:  # fmt: skip
-    """Tell what is to come."""
-    settings, width = model.encoder.settings, model.encoder.size
+def check_width(dim: int | None, encoder: Encoder, progress: Progress) -> None:
+    """Tell of a width that the model isn't trained for. Raises ConfigError for one that is more than it has."""
+    if dim is None or dim == encoder.size:
+        return
+    if dim > encoder.size:
+        raise ConfigError(f"--dim {dim}: the vectors of this model have {encoder.size} numbers")
+    if dim not in encoder.settings.dimensions:
+        named = ", ".join(map(str, encoder.settings.dimensions)) or "none"
+        progress.say(
+            f"this model isn't trained for vectors of {dim} numbers (its model.json names {named}): they may find less"
+        )
+
+
+def expect(config: EncodeConfig, stage: Stage, model: TextEncoder, role: Role, survey: Survey, sample: Rows) -> None:
+    """Tell what is to come, as far as the first texts show it."""
+    settings, width, lengths = model.encoder.settings, model.width, lengths_of(sample)
     cut = Segmentation(length=settings.query_length) if role == "query" else segmentation(settings, model.tokenizer)
-    lengths = token_lengths((item.text for item in model.items(records)), model.tokenizer, cut.longest)
     each = float(vector_counts(lengths, cut).mean())
     shard = min(config.shard_size, survey.records)
     texts = 3 * survey.characters // survey.records  # as characters, as bytes and as tokens

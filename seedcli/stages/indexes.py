@@ -65,7 +65,7 @@ class FlatIndex:
     @cached_property
     def model(self) -> TextEncoder:
         encoder, tokenizer = open_tower(located(self.vectors, self.encoded, "model"), "query")
-        return TextEncoder(encoder, tokenizer, self.runtime)
+        return TextEncoder(encoder, tokenizer, self.runtime, width=self.shards[0].width)
 
     @cached_property
     def matrix(self) -> Matrix:
@@ -84,6 +84,9 @@ class FlatIndex:
             return self.runtime.share(lambda: self.encoded_words(questions.queries))
         if questions.model != self.encoded.inputs["model"].identity:
             raise DataError(f"{self.vectors}: encoded by another model than the queries")
+        if (width := self.shards[0].width) != questions.vectors.shape[1]:
+            told = f"vectors of {width} numbers, and those of the queries have {questions.vectors.shape[1]}"
+            raise DataError(f"{self.vectors}: {told}; encode the queries with --dim {width}")
         return questions.vectors
 
     def encoded_words(self, queries: Sequence[Query]) -> NDArray[np.float32]:

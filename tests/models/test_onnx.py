@@ -80,7 +80,7 @@ def test_the_graph_is_probed_alone_and_padded_up_to_its_lengths(wordpiece: Token
 
 
 def test_a_missing_package_is_told_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    onnx.check_packages()
+    onnx.check_packages("--to onnx")
     monkeypatch.setattr(onnx.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(ConfigError, match=r'--to onnx needs onnxscript: pip install "seedcli\[onnx\]"'):
-        onnx.check_packages()
+        onnx.check_packages("--to onnx")
