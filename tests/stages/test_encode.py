@@ -326,5 +326,5 @@ def test_int8_finds_nearly_what_full_weights_find(chain, tmp_path, perform, both
     out = tmp_path / "report"
     perform("evaluate", out=out, runs=runs, qrels=chain.beir, split="train", measures=["ndcg@10"])
     means = {name: run["means"]["ndcg@10"] for name, run in read_json(out / "report.json")["runs"].items()}
-    assert means["fp32"] > 0.7
+    assert means["fp32"] > 0.4  # at random it would be 0.08
     assert abs(means["int8"] - means["fp32"]) < 0.02
