@@ -287,10 +287,10 @@ def test_what_was_chosen_at_first_goes_on_computing(tmp_path, asked, both, monke
     monkeypatch.setattr(encode_runtime, "quicker", lambda *_: "onnx")
     made = encoding.write_encoded
 
-    def stopped(parts: Any, model: Any, role: Any, path: Path, advance: Any) -> None:
+    def stopped(parts: Any, model: Any, role: Any, path: Path, *rest: Any) -> None:
         if path.name == "vectors-00001.safetensors":
             raise KeyboardInterrupt
-        made(parts, model, role, path, advance)
+        made(parts, model, role, path, *rest)
 
     monkeypatch.setattr(encoding, "write_encoded", stopped)
     options = asked | {"shard_size": 20}
