@@ -101,11 +101,17 @@ class Matrix:
 
         Of each block that holds some, these alone are read.
         """
-        for number, begin, end in self._parted(rows):
+        begin, waiting = 0, list[Tensor]()
+        for number, first, last in self._parted(rows):
             floats_of = self._reader(number)
-            for first in range(begin, end, most):
-                some = slice(first, min(first + most, end))
-                yield some, floats_of(rows[some] - self.places[number].row)
+            for start in range(first, last, most):
+                end = min(start + most, last)
+                if end - begin > most:
+                    yield slice(begin, start), torch.cat(waiting)
+                    begin, waiting = start, []
+                waiting.append(floats_of(rows[start:end] - self.places[number].row))
+        if waiting:
+            yield slice(begin, len(rows)), torch.cat(waiting)
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.bytes_]:
         """The ids of ascending rows."""
