@@ -6,9 +6,9 @@
 The vectors are made up: normal numbers around a thousand centres, of length 1. Each system searches in a process of its
 own that has --threads threads; rounds alternate, and medians count. Ours gives ids in order, the others row numbers
 (faiss, as it comes, and with matrix products for batches) or ids (Pyserini). Times stand beside what the machine can do
-at best: reading all vectors once from memory (1 query), and multiplying matrices (64). --bounded runs `seed search` over
-float16 vectors for 1,000 encoded queries, 1,000 deep, within --memory, and prints the peak of memory that was resident.
-Each measurement is a JSON line.
+at best: reading all vectors once from memory (1 query), and multiplying matrices (64). --bounded runs `seed search`
+over float16 vectors for 1,000 encoded queries, 1,000 deep, within --memory, and prints the peak of memory that was
+resident. Each measurement is a JSON line.
 """
 
 import argparse
