@@ -30,7 +30,7 @@ def encode() -> ModuleType:
 def options(encode: ModuleType, chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     """SEED_DATA has the animals as medquad; the model is the chain's, read up to 20 tokens."""
     model = tmp_path / "model"
-    shutil.copytree(chain.retriever, model)
+    shutil.copytree(chain.retriever, model, ignore=shutil.ignore_patterns("manifest.json"))
     settings = json.loads((model / "model.json").read_text()) | {"query_length": 20, "passage_length": 20}
     (model / "model.json").write_text(json.dumps(settings))
     (model / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 20, "do_lower_case": False}))
