@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BATCH = 1_000  # texts handed to the tokenizer's threads at a time
+LETTERS = 6  # characters of a text that are read for each token wanted of it: English has four or five a token
 
 
 class Tokenizer:
@@ -33,6 +34,7 @@ class Tokenizer:
         self.backend.encode_special_tokens = True
         self.prefix, self.suffix = self._frame()
         self.leaks = self._leaks()
+        self.parts_at_blanks = self._parts_at_blanks()
 
     @property
     def size(self) -> int:
@@ -74,7 +76,19 @@ class Tokenizer:
     def encode(self, texts: Sequence[str], length: int) -> list[NDArray[Any]]:
         """Each text as a model reads it: [CLS], its first tokens, [SEP]; at most `length` ids in all."""
         room = length - len(self.prefix) - len(self.suffix)
-        return [np.array(self.prefix + ids[:room] + self.suffix, dtype=self.dtype) for ids in self.words(texts)]
+        found = self.first_words(texts, room)
+        return [np.array(self.prefix + ids[:room] + self.suffix, dtype=self.dtype) for ids in found]
+
+    def first_words(self, texts: Sequence[str], count: int) -> list[list[int]]:
+        """Of each text the first `count` bare token ids, and maybe more; what comes after isn't read if it can be."""
+        if not self.parts_at_blanks:
+            return self.words(texts)
+        ends = [text.rfind(" ", 0, LETTERS * count) if len(text) > LETTERS * count else -1 for text in texts]
+        found = self.words([text if end < 0 else text[:end] for text, end in zip(texts, ends, strict=True)])
+        short = [row for row, end in enumerate(ends) if end >= 0 and len(found[row]) < count]
+        for row, ids in zip(short, self.words([texts[row] for row in short]), strict=True):
+            found[row] = ids
+        return found
 
     def encode_stream(self, texts: Iterable[str], length: int) -> Iterator[NDArray[Any]]:
         """`encode` over any number of texts, a batch held at a time."""
@@ -90,6 +104,15 @@ class Tokenizer:
         separator = self.separator
         parts = iter(self.words([part for text in texts for part in text]))
         return [[id_ for _ in text for id_ in (separator, *next(parts))][1:] for text in texts]
+
+    def _parts_at_blanks(self) -> bool:
+        """Whether no token holds a blank between letters, so that what comes after one changes no id before it."""
+        if self.backend.pre_tokenizer is None:
+            return False
+        probe = "ab cd ef"
+        pieces = [probe[slice(*span)] for _, span in self.backend.pre_tokenizer.pre_tokenize_str(probe)]
+        added = [token.content for token in self.backend.get_added_tokens_decoder().values()]
+        return not any(" " in piece.strip(" ") for piece in (*pieces, *added))
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """The special ids that stand before and after a single text."""

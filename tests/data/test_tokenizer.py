@@ -200,6 +200,43 @@ def test_encode_is_what_the_library_gives(tmp_path: Path, tokenizer: Tokenizer, 
     assert [ids.tolist() for ids in open_tokenizer(tmp_path).encode(ORDINARY, length)] == expected
 
 
+@pytest.mark.parametrize("letters", [1, 2, 5])
+def test_reading_only_the_beginning_of_a_text_changes_none_of_its_ids(
+    tokenizer: Tokenizer, texts: list[str], letters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is cut, and where that leaves too few tokens: as when all of it is read."""
+    assert tokenizer.parts_at_blanks
+    odd = ["a  b   c    d " * 9, " " * 90 + "x" * 90, "日本語" * 60, f"one{SEPARATOR} two{SEPARATOR}three four " * 9]
+    every = [*texts, *ORDINARY, *odd, "e \u0301 " * 30, "\n\tthe\notter\n " * 20]
+    monkeypatch.setattr("seedcli.data.tokenizer.LETTERS", letters)
+    for length in (3, 4, 9, 17, 40):
+        room = length - len(tokenizer.prefix) - len(tokenizer.suffix)
+        expected = [[*tokenizer.prefix, *ids[:room], *tokenizer.suffix] for ids in tokenizer.words(every)]
+        assert [row.tolist() for row in tokenizer.encode(every, length)] == expected
+
+
+def test_little_more_of_a_text_is_read_than_is_wanted(wordpiece: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    words = Tokenizer.words
+
+    def counting(tokenizer: Tokenizer, texts: Any) -> Any:
+        read.extend(map(len, texts))
+        return words(tokenizer, texts)
+
+    monkeypatch.setattr(Tokenizer, "words", counting)
+    assert len(wordpiece.encode(["the otter eats frogs " * 1000], 22)[0]) == 22
+    assert read == [119]  # 20 words of 6 letters, to the end of a whole one
+
+
+def test_all_is_read_where_tokens_may_hold_blanks(wordpiece: Tokenizer) -> None:
+    backend = Backend.from_str(wordpiece.backend.to_str())
+    assert Tokenizer(pretrained(backend, 64)).parts_at_blanks
+    backend.add_tokens(["the otter"])
+    assert not Tokenizer(pretrained(backend, 64)).parts_at_blanks
+    plain = Backend(models.BPE({"a": 0, " ": 1, "a ": 2, "[PAD]": 3, "[UNK]": 4}, [("a", " ")]))
+    assert not Tokenizer(PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="[PAD]")).parts_at_blanks
+
+
 def test_encoding_a_stream_is_encoding_a_list(wordpiece: Tokenizer, texts: list[str]) -> None:
     many = texts * 40  # more than are handed over at a time
     assert len(many) > 2_000
