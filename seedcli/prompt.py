@@ -117,7 +117,7 @@ class Prompt:
 
 def number(command: str, given: str, most: int) -> int:
     """What follows a command. Raises ConfigError unless it is a number from 1 to `most`."""
-    if given.isdecimal() and 1 <= int(given) <= most:
+    if given.isdecimal() and len(given) < 10 and 1 <= int(given) <= most:
         return int(given)
     raise ConfigError(f"{command} {given}".strip() + f": expected a number from 1 to {most:,}")
 

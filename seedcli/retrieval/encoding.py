@@ -305,14 +305,14 @@ def tokenised(
 
 
 def taken(parts: Iterator[Part], texts: int) -> list[Part]:
-    """The parts of a shard of so many texts. Raises DataError when there are no more before that."""
+    """The parts of a shard of so many texts. Raises DataError when there are others than these."""
     found = []
-    while texts:
-        part = next(parts, None)
-        if part is None:
-            raise DataError("there are fewer texts than a moment ago: the collection changes while it is read")
+    while texts > 0 and (part := next(parts, None)):
         found.append(part)
         texts -= len(part.ids)
+    if texts:
+        told = "fewer" if texts > 0 else "more"
+        raise DataError(f"{told} texts than a moment ago: the collection changes while it is read")
     return found
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 GROUP = 16  # scores that are looked at together
 START = 4  # times c scores are sorted to begin with
+CROWD = 24  # times c scores that are looked at are sorted instead: in a random order up to 16 are
 
 
 class Best:
@@ -40,11 +41,11 @@ class Best:
         while begin < self.gathered:
             if self.seen < START * self.count:
                 scores = self.panel[:, begin : min(self.gathered, begin + START * self.count)]
-                best, places = scores.topk(min(self.count, scores.shape[1]), dim=1)
-                self._keep(best, places + self.seen)
+                self._sort(scores)
             else:
                 scores = self.panel[:, begin : min(self.gathered, begin + self.seen)]
-                self._sift(scores)
+                if not self._sift(scores):
+                    self._sort(scores)
             begin += scores.shape[1]
             self.seen += scores.shape[1]
         self.gathered = 0
@@ -54,12 +55,21 @@ class Best:
         self.take()
         self._merge()
 
-    def _sift(self, scores: Tensor) -> None:
-        """Let those wait that beat the worst of the best."""
+    def _sort(self, scores: Tensor) -> None:
+        """Keep the best of all."""
+        self._merge()
+        best, places = scores.topk(min(self.count, scores.shape[1]), dim=1)
+        self._keep(best, places + self.seen)
+
+    def _sift(self, scores: Tensor) -> bool:
+        """Let those wait that beat the worst of the best, unless these are too many: whether they do."""
         floor = self.scores[:, -1]
         size, whole = len(floor), scores.shape[1] // GROUP * GROUP
         groups = scores[:, :whole].unflatten(1, (GROUP, whole // GROUP))  # type: ignore[no-untyped-call]  # [Q, G, n / G]
-        query, group = (groups.amax(1) > floor[:, None]).nonzero(as_tuple=True)
+        likely = groups.amax(1) > floor[:, None]
+        if int(likely.sum()) * GROUP > CROWD * size * self.count:
+            return False
+        query, group = likely.nonzero(as_tuple=True)
         found = groups[query, :, group]  # [S, G]
         place, within = (found > floor[query, None]).nonzero(as_tuple=True)
         self._let_wait(query[place], found[place, within], within * (whole // GROUP) + group[place])
@@ -67,6 +77,7 @@ class Best:
         self._let_wait(query, scores[query, whole + within], whole + within)
         if self._wait > size * self.count // 2:
             self._merge()
+        return True
 
     def _let_wait(self, queries: Tensor, scores: Tensor, columns: Tensor) -> None:
         if len(queries):

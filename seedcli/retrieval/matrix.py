@@ -40,11 +40,17 @@ class Place(NamedTuple):
 
 
 class Matrix:
-    """Blocks of the shards' vectors on a device, `floats` at a time; `keep`: those that were read stay in memory."""
+    """Blocks of the shards' vectors on a device, `floats` at a time; `keep`: those that were read stay in memory.
 
-    def __init__(self, shards: Sequence[Shard], device: torch.device, floats: int = FLOATS["cpu"], keep: bool = False):
+    Of several processes one may have no shard: `width` is that of the others' then, so that all work in equal batches.
+    """
+
+    def __init__(
+        self, shards: Sequence[Shard], device: torch.device, floats: int = FLOATS["cpu"], keep: bool = False,
+        width: int | None = None,
+    ):  # fmt: skip
         self.shards, self.device, self.floats, self.keep = shards, device, floats, keep
-        self.width = shards[0].width if shards else 1
+        self.width = width or (shards[0].width if shards else 1)
         self.size = sum(shard.size for shard in shards)
         self.block = min(TALLEST, max(STEP, floats // self.width // STEP * STEP))
         firsts = accumulate((shard.size for shard in shards), initial=0)
@@ -195,7 +201,8 @@ def room_for(shards: Sequence[Shard], device: torch.device, memory: int | None =
     room = granted - HELD * floats
     if device.type == "cuda":
         room = int(0.8 * torch.cuda.mem_get_info(device)[0]) - HELD * floats
-    return Room(floats, sum(shard.bytes for shard in shards) // processes <= room)
+    shares = (shards[rank::processes] for rank in range(processes))
+    return Room(floats, max(sum(shard.bytes + shard.id_bytes for shard in share) for share in shares) <= room)
 
 
 def open_matrix(shards: Sequence[Shard], device: torch.device) -> Matrix:

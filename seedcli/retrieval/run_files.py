@@ -3,6 +3,7 @@
 import math
 import re
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count, islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from seedcli.retrieval.runs import Columns, Ranking, Run, collected, columns, or
 Format = Literal["trec", "parquet"]
 LINES_AT_ONCE = 1 << 16
 PART = 1 << 12  # queries of a part
-QUERIES_AT_ONCE = 1 << 8  # in a group of rows
+ROWS = 1 << 17  # of a group in Parquet
 LINE = re.compile(r"(\S+\s+){3}-?\d+\s+\S+\s+\S+\s*")  # the fourth column is a rank; six words of a triple hold none
 COLUMNS = pa.schema([
     ("query", pa.string()), ("document", pa.string()), ("rank", pa.int32()), ("score", pa.float32())
@@ -57,6 +58,7 @@ def write_in_parts(path: Path, total: int, rankings: Iterator[Ranking], tag: str
     parts = [part_path(path, number) for number in range(math.ceil(total / PART))]
     for part in parts[math.ceil(begun_queries(path, total) / PART) :]:
         write_run(part, islice(rankings, PART), tag)
+    deque(rankings, maxlen=0)  # to their end, which other processes may come to as well
     with telling_refusals(path), written_whole(path) as aside:
         (_join_parquet if path.suffix == ".parquet" else _join_trec)(aside, parts)
 
@@ -115,9 +117,8 @@ def _write_trec(path: Path, rankings: Iterable[tuple[str, list[str], NDArray[np.
 
 
 def _write_parquet(path: Path, rankings: Iterable[tuple[str, list[str], NDArray[np.float32]]], tag: str) -> None:
-    rest = iter(rankings)
     with pq.ParquetWriter(path, COLUMNS.with_metadata({"tag": tag}), compression="zstd") as file:
-        while some := list(islice(rest, QUERIES_AT_ONCE)):
+        for some in _row_groups(rankings):
             names, documents, scores = zip(*some, strict=True)
             counts = list(map(len, documents))
             columns = [
@@ -127,6 +128,22 @@ def _write_parquet(path: Path, rankings: Iterable[tuple[str, list[str], NDArray[
                 pa.array(np.concatenate(scores).astype(np.float32)),
             ]
             file.write_table(pa.table(columns, schema=file.schema))
+
+
+def _row_groups(
+    rankings: Iterable[tuple[str, list[str], NDArray[np.float32]]],
+) -> Iterator[list[tuple[str, list[str], NDArray[np.float32]]]]:
+    """Some queries' rankings at a time, of ROWS documents or a little more."""
+    some: list[tuple[str, list[str], NDArray[np.float32]]] = []
+    rows = 0
+    for ranking in rankings:
+        some.append(ranking)
+        rows += len(ranking[1])
+        if rows >= ROWS:
+            yield some
+            some, rows = [], 0
+    if some:
+        yield some
 
 
 def _join_trec(path: Path, parts: Sequence[Path]) -> None:

@@ -67,6 +67,10 @@ class Shard(NamedTuple):
         """Of the vectors."""
         return self.size * (self.width * np.dtype(self.kind).itemsize + 4 * (self.kind == "int8"))
 
+    @property
+    def id_bytes(self) -> int:
+        return self.letters + 8 * (self.size + 1)
+
     def stored(self, begin: int = 0, end: int | None = None) -> Stored:
         """The vectors of some rows; writing to them changes no file."""
         end = self.size if end is None else end

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from seedcli.base.errors import ConfigError
+from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import Closing
+from seedcli.base.machine import processes
 from seedcli.base.manifest import identify, located
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
@@ -69,6 +70,8 @@ class Asking(Closing):
         """The first `depth` passages for each text."""
         rankings = list(self.searcher.search(questions_of(texts), depth))
         passages = self.passages(id_ for ranking in rankings for id_ in ranking.documents)
+        if gone := next((id_ for ranking in rankings for id_ in ranking.documents if id_ not in passages), None):
+            raise DataError(f"{gone}: no longer in the corpus, which has changed since it was encoded")
         return [
             [Hit(passages[id_], float(score)) for id_, score in zip(ranking.documents, ranking.scores, strict=True)]
             for ranking in rankings
@@ -144,6 +147,8 @@ def open_asking(config: SearchConfig, progress: Progress) -> Iterator[Asking]:
     if any(given is not None for given in (config.out, config.queries, config.split, config.candidates)):
         told = "it goes without --queries, --split, --candidates and --out"
         raise ConfigError(f"{'-i' if config.interactive else 'a QUESTION'} is answered on the screen: {told}")
+    if processes() > 1:
+        raise ConfigError("questions are answered by one process: call it without torchrun")
     with joined("search", config) as runtime, Asking(config, runtime, progress) as asking:
         asking.load()
         yield asking

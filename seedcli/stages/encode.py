@@ -60,7 +60,10 @@ def run(config: EncodeConfig, stage: Stage) -> Outcome:
     tokens = lengths_of(sample).mean() * survey.records
     name, model = encoder_for(config, stage, model, role, sample, tokens)
     items = model.items(records())
-    write_vectors(items, model, role, stage.folder, config.shard_size, survey.records, stage.progress, config.storage)
+    size, kind = config.shard_size, config.storage
+    stage.runtime.gather(  # which tells a mistake of any process
+        lambda: write_vectors(items, model, role, stage.folder, size, survey.records, stage.progress, kind)
+    )
     stage.runtime.barrier()
     shards = open_shards(stage.folder)
     vectors = {"vectors": sum(shard.size for shard in shards), "width": shards[0].width, "shards": len(shards)}

@@ -60,8 +60,11 @@ def encoder_for(
 
     def choose() -> Name:
         kept = stage.folder / CHOICE / "runtime.json"
-        name = settled(config, stage, model) or (read_json(kept) if kept.is_file() else None)
-        name = name or quicker(stage, model, make, role, sample, tokens)
+        name, begun = settled(config, stage, model), read_json(kept) if kept.is_file() else None
+        if name and begun and name != begun:
+            told = f"its first shards were computed by {begun}, and now {name} would be: give --runtime {begun}"
+            raise ConfigError(f"{stage.folder}: {told} on a CPU to go on, or --overwrite")
+        name = name or begun or quicker(stage, model, make, role, sample, tokens)
         write_json(kept, name)
         return name
 

@@ -25,7 +25,7 @@ from seedcli.retrieval import exact
 from seedcli.retrieval.encoding import TextEncoder
 from seedcli.retrieval.fusion import reciprocal_rank
 from seedcli.retrieval.lucene import WordSearcher, heap_bytes
-from seedcli.retrieval.matrix import HELD, Matrix, room_for
+from seedcli.retrieval.matrix import HELD, Matrix, Room, room_for
 from seedcli.retrieval.run_files import PART
 from seedcli.retrieval.runs import Ranking, run_of
 from seedcli.retrieval.vectors import open_shards, read_ids
@@ -54,8 +54,7 @@ class FlatIndex:
         self.vectors = located(folder, manifest, "vectors")
         self.encoded = finished(self.vectors, "encode")
         self.shards = open_shards(self.vectors)
-        memory = None if config.memory is None else bytes_of("--memory", config.memory)
-        self.room = room_for(self.shards, runtime.device, memory, runtime.world)
+        self.granted = None if config.memory is None else bytes_of("--memory", config.memory)
         self.runtime = runtime
 
     def corpus(self) -> Path:
@@ -69,9 +68,13 @@ class FlatIndex:
 
     @cached_property
     def matrix(self) -> Matrix:
-        """The vectors of this process's shards."""
+        """The vectors of this process's shards, with the memory that is left once the queries are encoded."""
         here = self.runtime
-        return Matrix(self.shards[here.rank :: here.world], here.device, *here.share(lambda: self.room))
+        room, own = here.share(self.room), self.shards[here.rank :: here.world]
+        return Matrix(own, here.device, *room, width=self.shards[0].width)
+
+    def room(self) -> Room:
+        return room_for(self.shards, self.runtime.device, self.granted, self.runtime.world)
 
     def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
         names, vectors = [query.id for query in questions.queries], self.encode(questions)
@@ -106,9 +109,8 @@ class FlatIndex:
 
     def memory(self) -> int:
         """Bytes that a search holds beside the libraries."""
-        return (
-            HELD * self.room.floats + self.room.keep * sum(shard.bytes for shard in self.shards) // self.runtime.world
-        )
+        room, stored = self.room(), sum(shard.bytes for shard in self.shards) // self.runtime.world
+        return HELD * room.floats + room.keep * stored
 
     def close(self) -> None:
         """Nothing but memory is held."""

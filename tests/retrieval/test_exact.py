@@ -314,3 +314,27 @@ def test_candidates_score_by_their_best_vectors(tmp_path: Path) -> None:
     ]
     assert pairs(scored(folder, queries, rows)) == expected
     assert pairs(scored(folder, queries, rows, 3)) == [ranking[:3] for ranking in expected]
+
+
+@pytest.mark.parametrize("step", [1.0, -1.0, 0.0])
+@pytest.mark.parametrize("room", [700, 100_000])
+def test_the_best_of_scores_in_any_order_are_kept(step: float, room: int) -> None:
+    """Rising, so that every score beats those before it, falling, and at random; in small rooms and large."""
+    torch.manual_seed(0)
+    scores = torch.randn(3, 9_000).sort(dim=1).values if step else torch.randn(3, 9_000)
+    vectors = (scores if step >= 0 else scores.flip(1)).T.contiguous()  # [N, 3]
+    best = fast.Best(torch.eye(3), 20, torch.empty(room))
+    for begin in range(0, 9_000, 200):
+        best.add(vectors[begin : begin + 200])
+    best.finish()
+    expected = vectors.T.topk(20, dim=1)
+    assert torch.equal(best.scores, expected.values)
+    assert torch.equal(best.rows, expected.indices)
+
+
+def test_a_process_without_shards_works_in_the_batches_of_the_others(tmp_path: Path) -> None:
+    shards = open_shards(folder_of(tmp_path, ["a"], np.ones((1, 384), np.float32), 1))
+    some, none = Matrix(shards, CPU, width=384), Matrix([], CPU, width=384)
+    for candidates in (42, 1032):
+        assert some.queries_a_block(candidates) == none.queries_a_block(candidates)
+        assert some.queries_a_pass(candidates) == none.queries_a_pass(candidates)

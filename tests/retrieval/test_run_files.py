@@ -98,6 +98,19 @@ def test_a_run_that_was_broken_off_goes_on_after_its_last_whole_part(
     assert_same(path, given)
 
 
+def test_rankings_are_asked_for_until_there_are_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the last part is full: other processes may wait for each other after the last ranking."""
+    monkeypatch.setattr(run_files, "PART", 100)
+    ended = []
+
+    def given() -> Iterator[Ranking]:
+        yield from rankings(200)
+        ended.append(True)
+
+    write_in_parts(tmp_path / "run.trec", 200, given(), "t")
+    assert ended
+
+
 def test_what_is_no_run_in_parquet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.parquet"
     path.write_text("no parquet")

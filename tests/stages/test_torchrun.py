@@ -53,13 +53,14 @@ def test_two_processes_encode_the_same_shards(chain, tmp_path, perform, listing)
 
 
 def test_two_processes_search_their_shards_and_leave_what_one_leaves(chain, tmp_path, perform):
-    """Nine shards; queries as words, and as vectors; a memory that doesn't hold them; more passages asked than are."""
+    """Nine shards, or one; queries as words, and as vectors; a bound of memory; more passages asked than there are."""
     vectors, index, asked = tmp_path / "vectors", tmp_path / "index", tmp_path / "asked"
     perform("encode", out=vectors, model=chain.retriever, corpus=chain.beir, shard_size=7)
     perform("encode", out=asked, model=chain.retriever, queries=chain.beir)
     perform("index", out=index, vectors=vectors)
     cases = {"words": ["--queries", chain.beir, "--depth", 5], "vectors": ["--queries", asked, "--memory", "1g"]}
-    for name, options in cases.items():
+    for name, options in [*cases.items(), ("one", cases["vectors"])]:
+        index = chain.flat if name == "one" else index
         told = torchrun("search", "--index", index, "--out", tmp_path / f"two-{name}", "--threads", 1, *options)
         assert told.count("run.trec") <= 1
         done = subprocess.run(
@@ -71,6 +72,11 @@ def test_two_processes_search_their_shards_and_leave_what_one_leaves(chain, tmp_
         assert one == two
         assert len(one) > 1_000
         assert not list((tmp_path / f"two-{name}").glob("parts*"))
+
+
+def test_a_question_is_answered_by_one_process(chain):
+    told = torchrun("search", "--index", chain.flat, "what does the otter eat", fails=True)
+    assert "questions are answered by one process: call it without torchrun" in told
 
 
 def test_bm25_and_fusion_are_one_process(chain, tmp_path):
