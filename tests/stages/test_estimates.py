@@ -185,8 +185,11 @@ def test_shards_that_are_there_need_no_room_again(chain, beir, tmp_path, room, m
     assert len(list(out.glob("vectors-*"))) == 4
 
 
-def fails_after_two(items: Iterator[Any], model: Any, role: Any, folder: Path, *rest: Any) -> None:
-    write_vectors(islice(items, 32), model, role, folder, *rest)
+def fails_after_two(
+    items: Iterator[Any], model: Any, role: Any, folder: Path, shard_size: int, total: int, progress: Any
+) -> None:
+    assert total == 60
+    write_vectors(islice(items, 32), model, role, folder, shard_size, 32, progress)
     raise RuntimeError("killed")
 
 
