@@ -400,7 +400,7 @@ def read_pairs(options: argparse.Namespace) -> list[Pair]:
 def first_wrong(options: argparse.Namespace, passages: Mapping[str, str]) -> dict[str, str]:
     """For each training question the first passage of BM25 whose text is none of its positives'."""
     from seedcli.data.sources import open_collection
-    from seedcli.retrieval.runs import read_run
+    from seedcli.retrieval.run_files import read_run
 
     folder, words, found = squad(), options.work / "words", options.work / "found-by-words"
     performed("index", {"kind": "bm25", "corpus": str(folder), "out": str(words)})
@@ -432,7 +432,8 @@ def draw(options: argparse.Namespace, data: Any) -> list[int]:
 
 def write_squad(options: argparse.Namespace, drawn: Sequence[Pair]) -> None:
     """SQuAD with the judgements of the drawn questions alone, in the order that makes seed read them as drawn."""
-    from seedcli.retrieval.runs import Ranking, write_run
+    from seedcli.retrieval.run_files import write_run
+    from seedcli.retrieval.runs import Ranking
 
     folder = options.work / "squad"
     (folder / "qrels").mkdir(parents=True, exist_ok=True)

@@ -266,6 +266,7 @@ def encode(
     dim: int | None = None,
     problems: Literal["report", "stop"] = "report",
     batch_tokens: int | None = None,
+    storage: Literal["float32", "float16", "int8"] = "float32",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32",
     runtime: Literal["auto", "torch", "onnx"] = "auto",
@@ -289,6 +290,7 @@ def encode(
       and go on, or stop.
     - batch_tokens: Tokens of a batch, padding included; left out: 1,024 on a CPU (512 by ONNX Runtime), 65,536 on a
       GPU; fewer where a GPU's memory gives out.
+    - storage: How numbers are stored; float16 takes half the room, int8 (with a scale a vector) a quarter.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Keep the weights as this type; fp16 needs a GPU. int8 is for CPUs and needs the extra onnx; seed
       search encodes its queries in fp32 all the same.
@@ -345,6 +347,8 @@ def search(
     split: str | None = None,
     candidates: StrPath | None = None,
     depth: int | None = None,
+    run_format: Literal["trec", "parquet"] = "trec",
+    memory: str | None = None,
     problems: Literal["report", "stop"] = "report",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
@@ -359,12 +363,16 @@ def search(
     ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
 
     - index: A folder of seed index; repeat it to fuse several.
-    - out: The folder to leave run.trec in.
+    - out: The folder to leave the run in.
     - queries: A collection, a file of queries, or a folder of queries that seed encode left.
     - split: Only the queries that these qrels judge.
     - candidates: Score these passages alone: a run (a file, or a folder of seed search), or a collection whose
       qrels of split name them for each query, whatever their grade. For one flat index.
     - depth: Hits a query; left out: 1,000, of candidates all.
+    - run_format: The run's file: run.trec, or run.parquet (query, document, rank, score), smaller and quicker to
+      read.
+    - memory: flat: the most memory to hold, such as 2g, that of the libraries included: vectors that don't fit are
+      read from the disk for each few thousand queries. Left out: half of what is free.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
     - device: Where to compute; auto takes a GPU if there is one.

@@ -141,24 +141,28 @@ def run_verb(verb: str, config: type, flags: Mapping[str, Any], manner: Manner) 
         console.print_plain(options.dump_yaml(shown(config, written, flags, str(recipe))))
         return
     resolved: Any = options.resolve(config, written, flags, str(recipe))
-    if getattr(resolved, "question", None) is not None:
-        answer_question(resolved, manner)
+    if verb == "search" and (resolved.interactive or resolved.question is not None):
+        answer_questions(resolved, manner)
     else:
         perform(verb, resolved, manner)
 
 
-def answer_question(config: Any, manner: Manner) -> None:
-    from seedcli import console
-    from seedcli.stages.search import answer
+def answer_questions(config: Any, manner: Manner) -> None:
+    """Answer a search's one question, or those that are asked at its prompt."""
+    from seedcli import answers, console
+    from seedcli.prompt import Prompt
+    from seedcli.stages.asking import ANSWERS, open_asking
 
-    found = answer(config, console.Screen(manner.quiet))
-    if manner.json:
-        rows = enumerate(found, 1)
-        console.print_json(
-            [{"rank": n, "id": p.id, "score": score, "title": p.title, "text": p.text} for n, (p, score) in rows]
-        )
-    else:
-        console.hits(found)
+    depth = config.depth or ANSWERS
+    with open_asking(config, console.Screen(manner.quiet, brief=True)) as asking:
+        if config.interactive:
+            Prompt(asking, depth, manner.json).converse(config.question, manner.quiet)
+            return
+        found = asking.answers(config.question, depth)
+        if manner.json:
+            console.print_json(answers.rows(found))
+        else:
+            answers.hits(found)
 
 
 def perform(verb: str, config: Any, manner: Manner) -> None:
@@ -322,12 +326,14 @@ def parameter(option: options.Option) -> inspect.Parameter:
     common: dict[str, Any] = {"rich_help_panel": escaped(panel), "show_default": False}
     if option.hint is bool:
         note = f"[default: {flag[2:] if default else 'no-' + flag[2:]}]"
-        hint = typer.Option(f"{flag}/--no-{flag[2:]}", help=escaped(f"{option.doc} {note}"), **common)
+        hint = typer.Option(*option.short, f"{flag}/--no-{flag[2:]}", help=escaped(f"{option.doc} {note}"), **common)
         return keyword(name(option), bool | None, hint)
     note = needed
     if default not in (MISSING, None, []):
         note = f" [default: {' '.join(map(str, default)) if repeated else default}]"
-    hint = typer.Option(flag, help=escaped(option.doc + note), metavar=options.hint_name(option.hint), **common)
+    hint = typer.Option(
+        *option.short, flag, help=escaped(option.doc + note), metavar=options.hint_name(option.hint), **common
+    )
     return keyword(name(option), kind, hint)
 
 

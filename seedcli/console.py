@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from seedcli.stages.doctor import Check
     from seedcli.stages.forecast import Part
     from seedcli.stages.outlook import Devices, Outlook
-    from seedcli.stages.search import Hit
 
 FIRST = 5.0  # seconds until the first line of progress where there is no terminal
 STEADY = 3.0  # seconds that a rate must be taken over to be told there
@@ -31,7 +30,8 @@ EVERY = 20.0  # seconds between the lines after it, at least
 RARER = 15  # and at least this part of the time gone by: the first hour has some fifty lines, the next ten
 NARROW, WIDE = 8, 30  # cells of a bar
 NAME = 32  # cells of a run's name, and of an input's place, that are lined up
-SNIPPET = 240  # characters of a hit's text
+INDENT = 5  # cells before a hit's text
+SOON = 2.0  # seconds of a task that a brief screen leaves no line about
 WOULD = {
     "done": "stay",
     "new": "run",
@@ -46,9 +46,13 @@ err = Console(stderr=True, highlight=False)
 
 
 class Screen:
-    """Where work is told: with bars on a terminal, by a line now and then elsewhere, not at all when quiet."""
+    """Where work is told: with bars on a terminal, by a line now and then elsewhere, not at all when quiet.
 
-    def __init__(self, quiet: bool = False) -> None:
+    A brief one leaves no line of what was done soon.
+    """
+
+    def __init__(self, quiet: bool = False, brief: bool = False) -> None:
+        self.brief = brief
         self.console = Console(stderr=True, quiet=True) if quiet else err
         self.said: set[tuple[Path | None, str]] = set()
         self.titled: Path | None = None
@@ -74,7 +78,7 @@ class Screen:
         """A line, once in each stage; of what stages find before they begin, once in all."""
         if (self.begun, line) not in self.said:
             self.said.add((self.begun, line))
-            self.line(Text(_printable(line)), 2 if self.titled else 0)
+            self.line(Text(printable(line)), 2 if self.titled else 0)
 
     @contextmanager
     def track(self, title: str, total: int | None, unit: str, done: int = 0) -> Iterator[Advance]:
@@ -85,6 +89,8 @@ class Screen:
         else:
             yield Lines(title, unit, pace, self.console).advance
         made, elapsed = pace.count - pace.start, pace.elapsed
+        if self.brief and elapsed < SOON:
+            return
         more = f" more ({pace.count:,} in all)" if pace.start else ""
         rate = f", {speed(made / elapsed)} a second" if made and elapsed >= 1 else ""
         self.line(Text(f"{title}: {amount(made, unit)}{more} in {duration(elapsed)}{rate}"), 2)
@@ -106,11 +112,15 @@ class Screen:
             self.console.print(Text(f"{word:>4}: {line}", "dim"), soft_wrap=True)
 
     def line(self, text: Text, indent: int = 0) -> None:
-        """Wrapped between words on a terminal, whole elsewhere."""
-        if self.console.is_terminal:
-            self.console.print(Padding(text, (0, 0, 0, indent), expand=False))
-        else:
-            self.console.print(Text(" " * indent) + text, soft_wrap=True)
+        line(self.console, text, indent)
+
+
+def line(console: Console, text: Text, indent: int = 0) -> None:
+    """Wrapped between words on a terminal, whole elsewhere."""
+    if console.is_terminal:
+        console.print(Padding(text, (0, 0, 0, indent), expand=False))
+    else:
+        console.print(Text(" " * indent) + text, soft_wrap=True)
 
 
 class Lines:
@@ -193,7 +203,7 @@ def filled(share: float, cells: int, ascii_only: bool) -> Text:
 
 def fail(message: str) -> None:
     """A user's mistake, in at most six lines."""
-    lines = list(map(_printable, message.splitlines()))
+    lines = list(map(printable, message.splitlines()))
     err.print(Text("error: " + "\n".join(lines[:5])), style="red", soft_wrap=not err.is_terminal)
 
 
@@ -279,31 +289,29 @@ def cell(run: Mapping[str, Any], measure: str, level: float) -> list[str]:
 def examples(found: Sequence[Mapping[str, Any]]) -> None:
     for example in found:
         out.print()
-        out.print(Text.assemble((_printable(example["query"]), "bold"), (f"   ({example['run']})", "dim")))
+        out.print(Text.assemble((printable(example["query"]), "bold"), (f"   ({example['run']})", "dim")))
         for rank, hit in enumerate(example["hits"], 1):
             mark = "✓" if hit["id"] in example["relevant"] else " "
-            passage([f"{mark} {rank}"], Text(_printable(hit["id"]), "cyan"), _snippet(hit["text"], 150))
+            named([f"{mark} {rank}"], Text(printable(hit["id"]), "cyan"))
+            print_line(Text(clipped(flat(hit["text"]), 150)), INDENT)
 
 
-def hits(found: Sequence["Hit"]) -> None:
-    """A readable list."""
-    if not found:
-        out.print("no hits")
-    for rank, (hit, score) in enumerate(found, 1):
-        name = Text(_printable(hit.title or hit.id), "bold")
-        named = name.append(f"  {_printable(hit.id)}", "not bold dim") if hit.title else name
-        passage([f"{rank:>3}", f"{score:.4f}"], named, _snippet(hit.text, SNIPPET))
-
-
-def passage(marks: Sequence[str], name: Text, text: str) -> None:
-    """A name of any length beside its marks, and the text below."""
+def named(marks: Sequence[str], name: Text) -> None:
+    """A name of any length beside its marks."""
+    if not out.is_terminal:
+        print_line(Text("  ".join([*marks, name.plain])))
+        return
     head = Table.grid(padding=(0, 2, 0, 0))
     for _ in marks:
         head.add_column(no_wrap=True)
     head.add_column(overflow="fold")
     head.add_row(*marks, name)
     out.print(head)
-    out.print(Padding(Text(text), (0, 0, 0, 5), expand=False))
+
+
+def print_line(text: Text, indent: int = 0) -> None:
+    """Part of a result, wrapped as `line` does."""
+    line(out, text, indent)
 
 
 def print_plain(text: str) -> None:
@@ -313,8 +321,17 @@ def print_plain(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """One document for other programs to read; what JSON has no number for is null."""
-    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
-    print_plain(json.dumps(finite, indent=2) + "\n")
+    print_plain(json.dumps(finite(value), indent=2) + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    """One of several documents, a line each, at once."""
+    print_plain(json.dumps(finite(value)) + "\n")
+    sys.stdout.flush()
+
+
+def finite(value: Any) -> Any:
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def verdicts(rows: Sequence[tuple[str, str, str, str]]) -> None:
@@ -365,7 +382,7 @@ def outlooks(found: Sequence["Outlook"], assumed: "Devices") -> None:
     out.print(Text(" ".join(legend if any(part.beside for part in parts) else legend[:-1])))
     for reason in dict.fromkeys(outlook.unknown for outlook in found if outlook.unknown):
         stages = ", ".join(outlook.stage for outlook in found if outlook.unknown == reason)
-        out.print(Text(f"no estimate of {stages}: {_printable(reason)}", "yellow"), soft_wrap=True)
+        out.print(Text(f"no estimate of {stages}: {printable(reason)}", "yellow"), soft_wrap=True)
 
 
 def outlook_cells(part: "Part", spent: str) -> tuple[str, str, str, str, str]:
@@ -449,13 +466,14 @@ def figure(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text without control characters, which a terminal would obey."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _snippet(text: str, length: int) -> str:
-    return clipped(" ".join(_printable(text).split()), length)
+def flat(text: str) -> str:
+    """A text on one line, printable."""
+    return " ".join(printable(text).split())
 
 
 def checks(found: Iterable["Check"]) -> list["Check"]:
@@ -465,7 +483,7 @@ def checks(found: Iterable["Check"]) -> list["Check"]:
         known.append(check)
         head = f"{check.state:<7} {check.topic:<12} "
         room = out.width - len(head) if out.is_terminal else sys.maxsize
-        lines = wrap(_printable(check.finding), max(room, 20), break_long_words=False, break_on_hyphens=False)
+        lines = wrap(printable(check.finding), max(room, 20), break_long_words=False, break_on_hyphens=False)
         text = Text(head + ("\n" + " " * len(head)).join(lines))
         text.stylize(styles[check.state], 0, len(check.state))
         out.print(text, soft_wrap=True)

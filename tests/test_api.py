@@ -18,7 +18,7 @@ import seedcli.console  # now: it chooses its colours when imported, and a test 
 from seedcli.api import keywords
 from seedcli.base.config import options
 from seedcli.configs import VERBS
-from seedcli.retrieval.runs import read_run
+from seedcli.retrieval.run_files import read_run
 
 ROOT = Path(__file__).parent.parent
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## The same from Python\n")[1].split("\n## ")[0]
@@ -100,6 +100,11 @@ def test_a_wrong_option_is_told_as_by_the_command(tmp_path, given, message):
         seed.finetune(**{"model": "m", "data": "d", "out": tmp_path / "out"} | given)
 
 
+def test_a_prompt_is_for_the_command_alone():
+    with pytest.raises(seed.ConfigError, match=r"seed\.search: no option interactive"):
+        seed.search(index=["i"], queries="q", out="o", interactive=True)
+
+
 def test_a_missing_option_is_told():
     with pytest.raises(seed.ConfigError, match="--out is missing"):
         seed.finetune(model="m", data="d")
@@ -134,7 +139,7 @@ def test_a_model_and_an_index_are_loaded_once(chain, monkeypatch):
     index, model = seed.open_index(chain.flat), seed.open_model(chain.retriever)
     before = index.search(QUESTION), model.encode(["otter"], "query")
     monkeypatch.setattr("transformers.AutoModel.from_pretrained", None)
-    monkeypatch.setattr("seedcli.stages.search.open_shards", None)
+    monkeypatch.setattr("seedcli.stages.indexes.open_shards", None)
     assert index.search(QUESTION) == before[0]
     assert np.array_equal(model.encode("otter", "query"), before[1])
 
@@ -143,19 +148,18 @@ def test_the_java_process_of_bm25_stays_for_all_questions(chain):
     index = seed.open_index(chain.words)
 
     def process(index: Any) -> Any:
-        return index._searcher.indexes[0].lucene.child.process
+        return index._asking.searcher.indexes[0].lucene.child.process
 
     ten = index.search(QUESTION, depth=10)
     first = process(index)
     assert index.search(QUESTION, depth=2) == ten[:2]
     assert index.search([QUESTION, "zzz"], depth=10) == [ten, []]
     assert process(index) is first
-    assert index.search(QUESTION, depth=12)[:10] == ten  # deeper than the process was begun with: another one
-    second = process(index)
-    assert first.poll() is not None
-    assert second.poll() is None
+    assert index.search(QUESTION, depth=12)[:10] == ten
+    assert process(index) is first
+    assert first.poll() is None
     index.close()
-    assert second.poll() is not None
+    assert first.poll() is not None
     assert index.search(QUESTION, depth=10) == ten
     last = process(index)
     del index

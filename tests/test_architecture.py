@@ -15,7 +15,7 @@ from seedcli.configs import VERBS
 SOURCE = Path(seedcli.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 ROOMS = ["base", "data", "models", "training", "retrieval", "negatives", "evaluation", "stages", "console"]
-ROOMS += ["api", "cli"]
+ROOMS += ["answers", "prompt", "api", "cli"]
 HEAVY = {"torch", "transformers", "tokenizers", "faiss", "ranx", "numba", "scipy", "pandas", "pyserini", "jnius"}
 HEAVY |= {"matplotlib", "onnx", "onnxruntime", "tensorboard"}
 
@@ -69,9 +69,9 @@ def test_options_know_the_base_alone_and_stages_alone_open_them():
             assert "configs" not in rooms_of(path), name(path)
 
 
-def test_the_screen_is_known_to_cli_and_console_alone():
+def test_the_screen_is_known_to_few():
     users = {room(path) for path in MODULES if {found.split(".")[0] for found in imports(path)} & {"typer", "rich"}}
-    assert users == {"cli", "console"}
+    assert users == {"cli", "console", "answers"}
 
 
 def test_torch_distributed_is_touched_in_one_place():

@@ -14,8 +14,6 @@ from seedcli.base import progress
 from seedcli.base.manifest import Manifest
 from seedcli.base.progress import Pace, Source
 from seedcli.console import Lines, Screen, bar
-from seedcli.data.records import Passage
-from seedcli.stages.search import Hit
 
 MANY = 8_841_823
 COLOUR = re.compile(r"\x1b\[[\d;]*(3[0-9]|9[0-7])[\d;]*m")
@@ -75,6 +73,15 @@ def tell_a_stage(screen: Screen) -> None:
         advance(3)
     screen.result(MANIFEST, Path("vectors"), ran=True)
     screen.next([("next", "seed index --vectors vectors --out index")])
+
+
+def test_a_brief_screen_leaves_no_line_of_what_was_done_soon(monkeypatch):
+    _, file = shown(monkeypatch, terminal=False)
+    for patience in (console.SOON, 0.0):
+        monkeypatch.setattr(console, "SOON", patience)
+        with Screen(brief=True).track("search", 1, "queries") as advance:
+            advance(1)
+    assert len(file.getvalue().splitlines()) == 1
 
 
 def test_units_that_were_behind_do_not_count_for_the_rate():
@@ -426,15 +433,6 @@ def test_an_estimate_is_told_in_two_digits(count, words):
 )  # fmt: skip
 def test_hours_are_told_in_two_digits(count, words):
     assert console.hours(count) == words
-
-
-def test_hits_keep_their_ids_whole_or_folded(monkeypatch):
-    _, file = shown(monkeypatch, terminal=True, TERM="dumb")
-    name = "https://example.org/" + "long/" * 20
-    console.hits([Hit(Passage(name, "", "an otter"), 12.34567), Hit(Passage("7", "words " * 30, "a heron"), 3.2)])
-    assert all(len(line) <= 80 for line in file.getvalue().splitlines())
-    assert name in re.sub(r"\s", "", file.getvalue())
-    assert file.getvalue().count("words") == 30
 
 
 def test_control_characters_of_data_never_reach_the_terminal(monkeypatch):

@@ -13,7 +13,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from seedcli.base.config import ARGUMENT, INPUT, RARE, Option, known_option, options
+from seedcli.base.config import COMMAND, INPUT, RARE, Option, known_option, options
 from seedcli.base.errors import ConfigError
 from seedcli.configs import VERBS
 
@@ -75,8 +75,8 @@ def plain_value(value: Any) -> Any:
 
 
 def known(verb: str) -> Iterator[Option]:
-    """The options that a function has: what may be asked in place of them, a QUESTION, is for the command alone."""
-    return (option for option in options(VERBS[verb]) if ARGUMENT not in option.marks or option.default is MISSING)
+    """The options that a function has."""
+    return (option for option in options(VERBS[verb]) if COMMAND not in option.marks)
 
 
 def leaf(option: Option) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from seedcli.retrieval import runs
     from seedcli.retrieval.encoding import TextEncoder
     from seedcli.retrieval.vectors import Shard
-    from seedcli.stages.search import Searcher
+    from seedcli.stages.asking import Asking
 
 StrPath = str | os.PathLike[str]
 
@@ -92,11 +92,10 @@ class Model(Result):
     def _opened(self, role: Literal["query", "passage"]) -> "TextEncoder":
         from seedcli.models.towers import open_tower
         from seedcli.retrieval.encoding import TextEncoder
-        from seedcli.stages.search import BATCH_TOKENS
         from seedcli.stages.stage import joined
 
         with joined("encode", self) as here:
-            return TextEncoder(*open_tower(self.path, role), here, BATCH_TOKENS)
+            return TextEncoder(*open_tower(self.path, role), here)
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,9 @@ class Vectors(Result):
 
     def ids(self) -> list[str]:
         """The N ids, in the order of the rows; one with several vectors stands there as often."""
-        return [id_ for shard in self._shards for id_ in shard.ids()]
+        from seedcli.retrieval.vectors import read_ids
+
+        return list(read_ids(self._shards))
 
     def array(self) -> NDArray[np.float32]:
         """All vectors [N, D]; of a single shard, mapped from the disk."""
@@ -135,22 +136,22 @@ class Searchable(ABC):
         if depth < 1:
             raise ConfigError(f"depth is {depth}; it should be at least 1")
         if isinstance(questions, str):
-            return self._searcher.hits([questions], depth)[0]
-        return self._searcher.hits(questions, depth)
+            return self._asking.hits([questions], depth)[0]
+        return self._asking.hits(questions, depth)
 
     def close(self) -> None:
         """Let go of all that is loaded, and end the Java process of bm25; a later question begins anew."""
-        if searcher := vars(self).pop("_searcher", None):
-            searcher.close()
+        if asking := vars(self).pop("_asking", None):
+            asking.close()
 
     @cached_property
-    def _searcher(self) -> "Searcher":
-        from seedcli.stages.search import Searcher
+    def _asking(self) -> "Asking":
+        from seedcli.stages.asking import Asking
         from seedcli.stages.stage import joined
 
         config = self._config()
         with joined("search", config) as here:
-            return Searcher(config, here, Silent())
+            return Asking(config, here, Silent())
 
     @abstractmethod
     def _config(self) -> SearchConfig:
@@ -191,7 +192,7 @@ class Run(Result):
 
     @cached_property
     def _run(self) -> "runs.Run":
-        from seedcli.retrieval.runs import read_run, run_path
+        from seedcli.retrieval.run_files import read_run, run_path
 
         return read_run(run_path(self.path))
 

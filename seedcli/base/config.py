@@ -2,7 +2,8 @@
 
 A field is `Annotated[type, Doc("help"), *marks]`; a field that is itself a dataclass is a group of options. The marks:
 RARE has no flag of its own, INCIDENTAL doesn't change the result, INPUT is known by its content (WORD + a value
-is one that names no input, and so counts as it is), and ARGUMENT is positional.
+is one that names no input, and so counts as it is), ARGUMENT is positional, SHORT + a letter is another name of the
+flag, and COMMAND is for the command line alone.
 """
 
 import dataclasses
@@ -26,6 +27,8 @@ INCIDENTAL = "incidental"
 INPUT = "input"
 ARGUMENT = "argument"
 WORD = "word:"
+SHORT = "short:"
+COMMAND = "command"
 
 
 class Option(NamedTuple):
@@ -41,6 +44,11 @@ class Option(NamedTuple):
     @property
     def flag(self) -> str:
         return "--" + self.key.rsplit(".", 1)[-1].replace("_", "-")
+
+    @property
+    def short(self) -> list[str]:
+        """Other names of the flag: -i."""
+        return [f"-{mark.removeprefix(SHORT)}" for mark in self.marks if mark.startswith(SHORT)]
 
     @property
     def words(self) -> list[str]:

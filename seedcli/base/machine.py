@@ -2,11 +2,13 @@
 
 import os
 import re
+import resource
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from seedcli.base.errors import ConfigError
 from seedcli.base.files import visible_files
 
 GIB = 2**30
@@ -19,6 +21,11 @@ def cores() -> int:
     return min([usable, *(max(1, int(share) // int(period)) for share, period in quotas if share != "max")])
 
 
+def processes() -> int:
+    """How many torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def memory() -> tuple[int, int]:
     """Bytes of memory, and those still available, within the limits of the container."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -27,6 +34,14 @@ def memory() -> tuple[int, int]:
     limits = [*control_files("memory.max"), *control_files("memory.limit_in_bytes")]
     total = min([total, *(int(limit) for limit in limits if limit.isdigit())])
     return total, min(total, int(found[1]) * 1024) if found else total
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now; where the system doesn't tell, the most it has held."""
+    told_by = Path("/proc/self/statm")
+    if told_by.exists():
+        return int(told_by.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def control_files(name: str) -> Iterator[str]:
@@ -60,6 +75,14 @@ def bytes_in(folder: Path) -> int:
         with suppress(FileNotFoundError):  # another command has just removed it
             count += path.stat().st_size
     return count
+
+
+def bytes_of(flag: str, text: str) -> int:
+    """Bytes of a size such as 512m or 2g. Raises ConfigError, which names the flag, for anything else."""
+    found = re.fullmatch(r"([1-9]\d*)([kmg])", text.lower())
+    if not found:
+        raise ConfigError(f"{flag} {text}: expected a number with k, m or g, such as 2g")
+    return int(found[1]) << {"k": 10, "m": 20, "g": 30}[found[2]]
 
 
 def size(count: float) -> str:

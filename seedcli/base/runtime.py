@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from seedcli.base.errors import ConfigError, SeedError
+from seedcli.base.machine import processes
 
 PATIENCE = timedelta(days=2)  # while one process hashes inputs, tokenises or mines, the others wait
 
@@ -82,6 +83,19 @@ class Runtime:
         if self.world > 1:
             dist.barrier()
 
+    def gather(self, make: Callable[[], Made]) -> list[Made]:
+        """What `make` gives in each process, by rank, in the first one; in the others their own alone.
+
+        A mistake in one process is raised there and in the first one, which tells it.
+        """
+        if self.world == 1:
+            return [make()]
+        own = _outcome(make)
+        outcomes: list[Any] | None = [None] * self.world if self.first else None
+        dist.gather_object(own, outcomes)
+        _settled(outcomes or [own])
+        return [value for value, _ in outcomes or [own]]
+
     def share(self, make: Callable[[], Made]) -> Made:
         """What `make` gives in the first process, in every process; what it raises there, too."""
         if self.world == 1:
@@ -112,7 +126,7 @@ def _settled(outcomes: list[list[Any]]) -> Any:
 @contextmanager
 def runtime(device: str, precision: Precision, threads: int | None = None) -> Iterator[Runtime]:
     """The process group, joined while the block runs. Raises ConfigError when the device can't do what is asked."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, world = int(os.environ.get("RANK", 0)), processes()
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu")

@@ -62,5 +62,9 @@ class EncodeConfig:
             "fewer where a GPU's memory gives out."
         ),
     ] = None
+    storage: Annotated[
+        Literal["float32", "float16", "int8"],
+        Doc("How numbers are stored; float16 takes half the room, int8 (with a scale a vector) a quarter."),
+    ] = "float32"
     shard_size: Annotated[int, Ge(1), Doc("Texts a shard; what a killed run may lose."), RARE] = 20_000
     machine: Inference = field(default_factory=Inference)

@@ -2,25 +2,31 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_doc import Doc
 from annotated_types import Ge
 
-from seedcli.base.config import ARGUMENT, INCIDENTAL, INPUT, RARE
+from seedcli.base.config import ARGUMENT, COMMAND, INCIDENTAL, INPUT, RARE, SHORT
 from seedcli.configs.groups import Machine, Problems
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Search one index, or several whose rankings are fused by reciprocal rank; leaves run.trec.
+    """Search one index, or several whose rankings are fused by reciprocal rank; leaves a run.
 
-    With a QUESTION it prints the first hits instead, and writes nothing.
+    Under torchrun, processes share the shards of one flat index. With a QUESTION it prints the first hits instead,
+    and writes nothing; with -i it asks for more of them.
     """
 
     index: Annotated[list[str], Doc("A folder of seed index; repeat it to fuse several."), INPUT]
-    question: Annotated[str | None, Doc("What to ask, in words."), ARGUMENT] = None
-    out: Annotated[Path | None, Doc("The folder to leave run.trec in.")] = None
+    question: Annotated[str | None, Doc("What to ask, in words."), ARGUMENT, COMMAND] = None
+    interactive: Annotated[
+        bool,
+        Doc("Ask at a prompt (:help tells its commands), or a question a line from stdin; --json answers a line each."),
+        SHORT + "i", COMMAND, INCIDENTAL,
+    ] = False  # fmt: skip
+    out: Annotated[Path | None, Doc("The folder to leave the run in.")] = None
     queries: Annotated[
         str | None, Doc("A collection, a file of queries, or a folder of queries that seed encode left."), INPUT
     ] = None
@@ -35,6 +41,18 @@ class SearchConfig:
     ] = None
     depth: Annotated[
         int | None, Ge(1), Doc("Hits a query; left out: 1,000, of candidates all, or 10 for a QUESTION.")
+    ] = None
+    run_format: Annotated[
+        Literal["trec", "parquet"],
+        Doc("The run's file: run.trec, or run.parquet (query, document, rank, score), smaller and quicker to read."),
+    ] = "trec"
+    memory: Annotated[
+        str | None,
+        Doc(
+            "flat: the most memory to hold, such as 2g, that of the libraries included: vectors that don't fit are "
+            "read from the disk for each few thousand queries. Left out: half of what is free."
+        ),
+        INCIDENTAL,
     ] = None
     problems: Problems = "report"
     fusion_k: Annotated[int, Ge(0), Doc("Fusion: what is added to each rank before its reciprocal."), RARE] = 60

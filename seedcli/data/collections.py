@@ -1,6 +1,6 @@
 """Collections: passages, queries, judgements and training examples, each read anew from its file when asked for."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -9,6 +9,18 @@ from seedcli.base.errors import DataError
 from seedcli.data.records import Example, Passage, Qrels, Query
 
 Reader = TypeVar("Reader")
+
+
+@dataclass(frozen=True)
+class PassageFiles:
+    """Files of passages, read one after the other: a reader that tells what it reads from."""
+
+    paths: Sequence[Path]
+    read: Callable[[Path], Iterator[Passage]]
+
+    def __call__(self) -> Iterator[Passage]:
+        for path in self.paths:
+            yield from self.read(path)
 
 
 @dataclass(frozen=True)
@@ -30,9 +42,17 @@ class Collection:
         return self.passage_reader()
 
     def passages_of(self, ids: Iterable[str]) -> dict[str, Passage]:
-        """The passages of some ids, by id; those that the corpus lacks are left out."""
-        wanted = set(ids)
-        return {passage.id: passage for passage in self.passages() if passage.id in wanted}
+        """The passages of some ids, by id; those that the corpus lacks are left out. Reads until all are found.
+
+        Of passages that share an id, the first counts.
+        """
+        wanted, found = set(ids), dict[str, Passage]()
+        passages = self.passages()
+        while wanted and (passage := next(passages, None)):
+            if passage.id in wanted:
+                wanted.discard(passage.id)
+                found[passage.id] = passage
+        return found
 
     def queries(self, split: str | None = None) -> Iterator[Query]:
         """All queries, or those of `split`: what the qrels of that name judge, in the order of the file."""

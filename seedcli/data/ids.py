@@ -6,12 +6,18 @@ An id stands for itself by 63 bits of a cryptographic hash. Of ten million ids, 
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from seedcli.base.files import Closing
+from seedcli.data.ragged import mapped
+
+PART = 1 << 21  # ids sorted at a time
 
 
 def fingerprint(text: str) -> int:
@@ -28,6 +34,13 @@ class Ids(NamedTuple):
     def __len__(self) -> int:
         return len(self.fingerprints)
 
+    def candidates(self, id_: str) -> list[int]:
+        """The rows that an id may have, ascending: two ids may share a fingerprint, and an id may stand twice."""
+        wanted = np.int64(fingerprint(id_))
+        begin, end = (int(np.searchsorted(self.fingerprints, wanted, side)) for side in ("left", "right"))
+        rows: list[int] = self.places[begin:end].tolist()
+        return rows
+
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """The row of each id, -1 for unknown ones; of an id that stands twice, the first."""
         wanted = np.array([fingerprint(id_) for id_ in ids], dtype=np.int64)
@@ -42,18 +55,42 @@ def open_ids(folder: Path) -> Ids:
     return Ids(*(np.load(folder / f"ids.{name}.npy", mmap_mode="r", allow_pickle=False) for name in Ids._fields))
 
 
-class IdWriter:
-    """Takes ids in the order of their rows; holds eight bytes of each until it is closed."""
+class IdWriter(Closing):
+    """Takes ids in the order of their rows; holds a part of their fingerprints at a time."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.fingerprints = array("q")
+        self.given = (folder / "ids.given").open("wb")
 
     def extend(self, ids: Iterable[str]) -> None:
-        self.fingerprints.extend(map(fingerprint, ids))
+        self.given.write(array("q", map(fingerprint, ids)).tobytes())
 
     def close(self) -> None:
-        given = np.array(self.fingerprints, dtype=np.int64)
-        order = np.argsort(given, kind="stable")
-        for name, values in zip(Ids._fields, (given[order], order), strict=True):
-            np.save(self.folder / f"ids.{name}.npy", values)
+        self.given.close()
+        path = Path(self.given.name)
+        given = mapped(path, np.int64)
+        with ExitStack() as stack:
+            files = [stack.enter_context((self.folder / f"ids.{name}.npy").open("wb")) for name in Ids._fields]
+            for file in files:
+                header = {"descr": given.dtype.str, "fortran_order": False, "shape": given.shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            for values, rows in _sorted(given):
+                for file, part in zip(files, (values, rows), strict=True):
+                    file.write(part.tobytes())
+        path.unlink()
+
+
+def _sorted(given: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Fingerprints in ascending order with their rows, those of equal ones ascending too, in parts of like size."""
+    parts = -(-len(given) // PART)
+    for part in range(parts):
+        low, high = ((number << 63) // parts for number in (part, part + 1))
+        rows = np.concatenate(
+            [
+                begin + np.flatnonzero((some >= low) & (some <= high - 1))
+                for begin in range(0, len(given), PART)
+                for some in [given[begin : begin + PART]]
+            ]
+        )
+        rows = rows[np.argsort(given[rows], kind="stable")]
+        yield given[rows], rows

@@ -1,5 +1,6 @@
 """Text files read line by line, .gz and .zst too; an error names file and line."""
 
+import codecs
 import csv
 import gzip
 import json
@@ -63,6 +64,17 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         text = line.rstrip("\r\n")
         if text and not text.isspace():
             yield number, text
+
+
+def line_places(path: Path) -> Iterator[int]:
+    """Where each line that `read_lines` gives begins, in bytes, in a file that is not compressed."""
+    at = 0
+    with path.open("rb") as file:
+        for line in file:
+            mark = len(codecs.BOM_UTF8) if not at and line.startswith(codecs.BOM_UTF8) else 0
+            if not line[mark:].decode("utf-8", "replace").isspace():
+                yield at + mark
+            at += len(line)
 
 
 def first_line(path: Path) -> str:

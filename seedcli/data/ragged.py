@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from seedcli.base.files import Closing
 
 PART = 1 << 20  # offsets looked at at a time
+PIECES = 1 << 14  # copied at a time
 
 
 class Ragged:
@@ -46,6 +47,11 @@ class Ragged:
 
     def __getitem__(self, row: int) -> NDArray[Any]:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    def after(self, row: int) -> "Ragged":
+        """The rows from `row` on."""
+        begin = self.offsets[row]
+        return Ragged(self.values[begin:], self.offsets[row:] - begin)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[row] for row in range(len(self)))
@@ -84,3 +90,14 @@ class RaggedWriter(Closing):
 def mapped(path: Path, dtype: DTypeLike) -> NDArray[Any]:
     """The bare numbers of a file, memory-mapped; an empty file can't be."""
     return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
+
+
+def padded_bytes(letters: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bytes_]:
+    """Pieces of `letters` as an array of byte strings [n], as wide as the longest."""
+    width = max(1, int((ends - begins).max(initial=0)))
+    padded = np.zeros((len(begins), width), np.uint8)
+    for begin in range(0, len(begins), PIECES):
+        some = slice(begin, begin + PIECES)
+        within = np.arange(width) < (ends[some] - begins[some])[:, None]
+        padded[some][within] = letters[(begins[some, None] + np.arange(width))[within]]
+    return padded.view(f"S{width}")[:, 0]

@@ -51,7 +51,7 @@ def open_texts(folder: Path) -> Texts:
 
 
 class TextWriter(Closing):
-    """Appends texts to a folder; holds eight bytes of each."""
+    """Appends texts to a folder, and holds none of them."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, length: int):
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from seedcli.base.manifest import digest
 from seedcli.base.progress import Progress
 from seedcli.data.collections import Collection
 from seedcli.retrieval.lucene import index_collection, search_index
-from seedcli.retrieval.runs import write_run
+from seedcli.retrieval.run_files import write_run
 
 RULES = 1  # to be raised when another run would come out of the same texts
 

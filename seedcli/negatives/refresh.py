@@ -7,6 +7,7 @@ shards, so that a search that was interrupted goes on where it was. Letters: E e
 import shutil
 import signal
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
 from seedcli.base.errors import Interrupted, telling_refusals
 from seedcli.base.files import written_whole
@@ -25,7 +27,8 @@ from seedcli.models.towers import Towers
 from seedcli.negatives.ance import Found, joined
 from seedcli.negatives.examples import TrainingSet
 from seedcli.retrieval.encoding import encode_rows
-from seedcli.retrieval.exact import encoded_ids, nearest, rescore
+from seedcli.retrieval.exact import nearest, scored
+from seedcli.retrieval.matrix import Matrix, open_matrix
 from seedcli.retrieval.vectors import Shard, open_shards, shard_path, write_shard
 
 SHARD = 1 << 14  # passages of a shard at most
@@ -102,15 +105,16 @@ def searched(
 
     Shards and blocks are the same for any number of processes, and so is what is found.
     """
-    here, ids = search.runtime, encoded_ids(shards)
-    passage_of = ids.astype(np.int64)
+    here = search.runtime
+    matrix = open_matrix(shards, here.device)
+    passage_of = np.concatenate([shard.names().at() for shard in shards]).astype(np.int64)
     size = share_size(len(examples), BLOCK[here.device.type])
     blocks = [examples[begin : begin + size] for begin in range(0, len(examples), size)]
     parts: list[Found] = []
     with search.progress.track("search", len(examples), "queries") as advance:
         for round_ in range(0, len(blocks), here.world):
             own = blocks[round_ : round_ + here.world][here.rank : here.rank + 1]
-            parts += [searched_block(search, shards, ids, passage_of, block) for block in own]
+            parts += [searched_block(search, matrix, passage_of, block) for block in own]
             advance(sum(map(len, blocks[round_ : round_ + here.world])))
             heed(here, asked)
     if here.world == 1:
@@ -122,29 +126,35 @@ def searched(
     return joined([_load(folder / name) for name in names]) if here.first else None
 
 
-def searched_block(
-    search: Search, shards: Sequence[Shard], ids: NDArray[np.bytes_], passage_of: NDArray[np.int64],
-    examples: NDArray[np.int64],
-) -> Found:  # fmt: skip
+def searched_block(search: Search, matrix: Matrix, passage_of: NDArray[np.int64], examples: NDArray[np.int64]) -> Found:
     """What is found for some examples, which are encoded together; `passage_of` has the passage of each vector."""
     data, here = search.data, search.runtime
     tokens = [data.queries.tokens[row] for row in data.trained[examples].tolist()]
     vectors, _ = encode_rows(search.towers.query, tokens, "query", search.tokenizer, here, TOKENS[here.device.type])
-    found = nearest(vectors, shards, ids, search.depth, here.device, lambda _, *__: None)
-    positives = []
-    for example, vector in zip(examples.tolist(), vectors, strict=True):
-        begins, ends = (np.searchsorted(passage_of, data.positives[example], side=side) for side in ("left", "right"))
-        rows = np.concatenate([np.arange(*each) for each in zip(begins.tolist(), ends.tolist(), strict=True)])
-        order = np.argsort(rows)
-        scores = np.empty(len(rows), np.float32)
-        scores[order] = rescore(vector, shards, rows[order])
-        positives.append(np.maximum.reduceat(scores, np.cumsum(ends - begins) - (ends - begins)))
+    each = matrix.size / len(data.passages.tokens)
+    found = list(chain.from_iterable(nearest(vectors, matrix, search.depth, lambda _, *__: None, each)))
+    queries = torch.from_numpy(vectors).to(here.device)
+    positives = [
+        positive_scores(queries[place : place + 1], data.positives[example], matrix, passage_of)
+        for place, example in enumerate(examples.tolist())
+    ]
     return Found(
         examples,
-        Ragged.of((passage_of[rows] for rows, _ in found), np.int64),
-        Ragged.of((scores for _, scores in found), np.float32),
+        Ragged.of((passage_of[hits.rows] for hits in found), np.int64),
+        Ragged.of((hits.scores for hits in found), np.float32),
         Ragged.of(positives, np.float32),
     )
+
+
+def positive_scores(
+    query: Tensor, passages: NDArray[np.int64], matrix: Matrix, passage_of: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The score of each passage for a query [1, D]: that of the best of its vectors."""
+    begins, ends = (np.searchsorted(passage_of, passages, side=side) for side in ("left", "right"))
+    rows = np.concatenate([np.arange(*each) for each in zip(begins.tolist(), ends.tolist(), strict=True)])
+    scores = scored(query, np.zeros(len(rows), np.int64), rows, matrix).scores
+    best: NDArray[np.float32] = np.maximum.reduceat(scores, np.cumsum(ends - begins) - (ends - begins))
+    return best
 
 
 def heed(here: Runtime, asked: Callable[[], int]) -> None:

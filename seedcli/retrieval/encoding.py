@@ -25,7 +25,7 @@ from seedcli.data.templates import render
 from seedcli.data.tokenizer import BATCH, Tokenizer
 from seedcli.models.encoder import Encoder, Similarity, segmentation
 from seedcli.models.towers import Role
-from seedcli.retrieval.vectors import shard_path, write_shard
+from seedcli.retrieval.vectors import Kind, shard_path, write_shard
 
 TOKENS = {"cpu": 1_024, "cuda": 1 << 16}  # of a batch: what a core's caches hold, what keeps a GPU busy
 WORKERS = 16  # batches at a time: more would wait for each other in Python
@@ -269,6 +269,7 @@ def write_vectors(
     shard_size: int,
     total: int,
     progress: Progress,
+    kind: Kind = "float32",
 ) -> None:
     """Encode `items` into shards of `shard_size` texts, where an id stands once for each vector of its text.
 
@@ -289,7 +290,7 @@ def write_vectors(
     ):
         for number, size in enumerate(sizes):
             if wanted(number):
-                write_encoded(taken(parts, size), model, role, shard_path(folder, number), advance)
+                write_encoded(taken(parts, size), model, role, shard_path(folder, number), kind, advance)
             elif number not in there:
                 advance(size)
 
@@ -305,14 +306,14 @@ def tokenised(
 
 
 def taken(parts: Iterator[Part], texts: int) -> list[Part]:
-    """The parts of a shard of so many texts. Raises DataError when there are no more before that."""
+    """The parts of a shard of so many texts. Raises DataError when there are others than these."""
     found = []
-    while texts:
-        part = next(parts, None)
-        if part is None:
-            raise DataError("there are fewer texts than a moment ago: the collection changes while it is read")
+    while texts > 0 and (part := next(parts, None)):
         found.append(part)
         texts -= len(part.ids)
+    if texts:
+        told = "fewer" if texts > 0 else "more"
+        raise DataError(f"{told} texts than a moment ago: the collection changes while it is read")
     return found
 
 
@@ -330,11 +331,13 @@ def portions(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield some
 
 
-def write_encoded(parts: Sequence[Part], model: TextEncoder, role: Role, path: Path, advance: Advance) -> None:
+def write_encoded(
+    parts: Sequence[Part], model: TextEncoder, role: Role, path: Path, kind: Kind, advance: Advance
+) -> None:
     """Encode the texts of a shard into its file."""
     vectors, counts = model.encode_rows([row for part in parts for row in part.rows], role, advance)
     model.budget.tell()
     names = (id_ for part in parts for id_ in part.ids)
     ids = [id_ for id_, count in zip(names, counts.tolist(), strict=True) for _ in range(count)]
     with telling_refusals(path, "finished shards stay"):
-        write_shard(path, ids, vectors)
+        write_shard(path, ids, vectors, kind)

@@ -1,181 +1,244 @@
 """Exact search: a fast pass over all vectors picks candidates, a slow one in float64 decides their order.
 
-A document is what stands at neighbouring rows under one id, and scores as the best of its vectors does. The fast
-pass is right up to a bound on float32 sums; candidates are added until the bound excludes that another vector could
-bring a document among the first k. So the result doesn't depend on shards, batches, threads or the device.
-Letters: Q queries, N vectors of an index or a block, D their width, k depth, c candidates a query, K names.
+A document is all vectors under one id, and scores as the best of them does. The fast pass is right up to a bound on
+float32 sums; where that can't exclude that another vector would bring a document among the first k, the query passes
+over all vectors once more, and every one that may is scored slowly. So the result doesn't depend on shards, blocks,
+batches, threads, processes or the device.
+Letters: Q queries, N vectors, D their width, k depth, c candidates a query, P pairs of a query and a row.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seedcli.base.errors import DataError
 from seedcli.base.progress import Advance, Progress
+from seedcli.base.runtime import Runtime
 from seedcli.data.ragged import Ragged
-from seedcli.retrieval.runs import Ranking, order
-from seedcli.retrieval.vectors import Shard, read_ids
+from seedcli.retrieval.fast import Best, error_bound, exact_scores
+from seedcli.retrieval.matrix import Matrix
+from seedcli.retrieval.runs import Ranking, ordered_once
+from seedcli.retrieval.vectors import Shard
 
-BLOCK = 1 << 16  # vectors scored at a time
-QUERIES = 1 << 10  # queries scored at a time
-SPARE = 32  # documents beyond k in the first pass
+SPARE = 32  # documents beyond k in the fast pass
+PRODUCTS = 1 << 18  # in float64 at a time, so that they stay in a core's cache
+
+
+class Hits(NamedTuple):
+    """What was found for a query: rows of the documents' best vectors, ids as UTF-8, scores."""
+
+    rows: NDArray[np.int64]
+    ids: NDArray[np.bytes_]
+    scores: NDArray[np.float32]
+
+    def at(self, places: slice | NDArray[np.intp]) -> "Hits":
+        return Hits(self.rows[places], self.ids[places], self.scores[places])
+
+    def first(self, depth: int | None) -> "Hits":
+        """The best `depth` in order, of each document the best vector."""
+        return self.at(ordered_once(self.ids, self.scores)[:depth])
+
+    def ranking(self, query: str) -> Ranking:
+        return Ranking(query, [id_.decode() for id_ in self.ids.tolist()], self.scores)
+
+
+NOTHING = Hits(np.empty(0, np.int64), np.empty(0, "S1"), np.empty(0, np.float32))
 
 
 def search(
     queries: Sequence[str],
     vectors: NDArray[np.float32],
-    shards: Sequence[Shard],
+    matrix: Matrix,
     depth: int,
-    device: torch.device,
     progress: Progress,
+    each: float = 1.0,
+    runtime: Runtime | None = None,
 ) -> Iterator[Ranking]:
-    """The `depth` nearest documents by inner product for each query id and its vector [Q, D]."""
-    ids = encoded_ids(shards)
-    batches = range(0, len(queries), QUERIES)
-    with progress.track("search", len(batches) * len(ids), "vectors") as advance:
-        for begin in batches:
-            batch = vectors[begin : begin + QUERIES]
-            found = nearest(batch, shards, ids, depth, device, advance)
-            for query, (rows, scores) in zip(queries[begin : begin + QUERIES], found, strict=True):
-                yield Ranking(query, [id_.decode() for id_ in ids[rows].tolist()], scores)
+    """The `depth` nearest documents by inner product for each query id and its vector [Q, D].
+
+    A document has about `each` vectors. With a runtime of several processes, each has some of the shards in its
+    matrix; all must call this alike, and the first one gets the rankings.
+    """
+    at_once = matrix.queries_a_pass(count_of(depth, each))
+    passes = range(0, len(queries), at_once)
+    with progress.track("search", len(passes) * matrix.size, "vectors") as advance:
+        for begin in passes:
+            own = nearest(vectors[begin : begin + at_once], matrix, depth, advance, each)
+            found = chain.from_iterable(own if runtime is None or runtime.world == 1 else merged(own, depth, runtime))
+            for hits, query in zip(
+                found, queries[begin : begin + at_once], strict=False
+            ):  # to the end of what is found
+                yield hits.ranking(query)
+
+
+def merged(own: Iterator[list[Hits]], depth: int, runtime: Runtime) -> Iterator[list[Hits]]:
+    """The hits of all processes in the first one, batch by batch; in the others none."""
+    while any(parts := runtime.gather(lambda: next(own, []))):
+        if runtime.first:
+            yield [joined(*of_query).first(depth) for of_query in zip(*parts, strict=True)]
+
+
+def count_of(depth: int, each: float) -> int:
+    """Candidates of a query, where documents have about `each` vectors."""
+    return math.ceil((depth + SPARE) * each)
+
+
+def nearest(
+    vectors: NDArray[np.float32], matrix: Matrix, depth: int, advance: Advance, each: float = 1.0
+) -> Iterator[list[Hits]]:
+    """The first `depth` documents for each query [Q, D], some queries at a time; all documents, where there are fewer.
+
+    Raises DataError for a query that holds no numbers.
+    """
+    wanted = count_of(depth, each)
+    queries = torch.from_numpy(np.ascontiguousarray(vectors)).to(matrix.device)
+    if not queries.isfinite().all():
+        raise DataError("a query's vector holds NaN or an infinite number; look for it in the model's weights")
+    several = matrix.queries_a_block(wanted)
+    room, parts = matrix.room(min(several, len(queries))), parted(queries, several)
+    bests = [Best(part, min(wanted, matrix.size), room) for part in parts]
+    for place, block in matrix.blocks():
+        for best in bests:
+            best.add(block)
+            if len(bests) > 1:
+                best.take()
+        advance(place.size)
+    for best in bests:
+        best.finish()
+        yield settled(best, matrix, depth)
+
+
+def settled(best: Best, matrix: Matrix, depth: int) -> list[Hits]:
+    """The hits of queries whose candidates are known."""
+    size, count = best.rows.shape
+    if not count:
+        return [NOTHING] * size
+    rows = best.rows.flatten().cpu().numpy()
+    owners = np.repeat(np.arange(size), count)
+    hits = [found.first(None) for found in split(scored(best.queries, owners, rows, matrix), np.full(size, count))]
+    if count == matrix.size:
+        return [found.at(slice(depth)) for found in hits]
+    errors = error_bound(best.queries, matrix.longest)
+    bounds = upward((best.scores[:, -1].double() + errors).cpu().numpy())  # of what is no candidate
+    unsure = [
+        place
+        for place, (found, bound) in enumerate(zip(hits, bounds, strict=True))
+        if len(found.rows) < depth or found.scores[depth - 1] <= bound
+    ]
+    hits = [found.at(slice(depth)) for found in hits]
+    floors = np.array([hits[place].scores[-1] if len(hits[place].rows) == depth else -np.inf for place in unsure])
+    for place, found in zip(unsure, sifted(best.queries[unsure], floors, errors[unsure], matrix, depth), strict=True):
+        hits[place] = found
+    return hits
+
+
+def sifted(queries: Tensor, floors: NDArray[np.float64], errors: Tensor, matrix: Matrix, depth: int) -> list[Hits]:
+    """The hits of queries [Q, D] by a slow score of every vector that may reach the floor [Q] of its query."""
+    found = [NOTHING] * len(queries)
+    if not len(queries):
+        return found
+    room = matrix.room(len(queries))
+    for place, block in matrix.blocks():
+        scores = torch.mm(queries, block.T, out=room[: len(queries) * len(block)].view(len(queries), -1))
+        least = torch.from_numpy(floors).to(scores.device) - errors
+        least = torch.nextafter(least.float(), torch.tensor(-torch.inf, device=scores.device))
+        may = scores >= least[:, None]
+        for query in may.any(1).nonzero()[:, 0].tolist():
+            within = may[query].nonzero()[:, 0]
+            exact = torch.cat([
+                exact_scores(queries[query].expand(len(part), -1), block[part])
+                for part in parted(within, max(1, PRODUCTS // matrix.width))
+            ])  # fmt: skip
+            reached = (exact >= floors[query]).cpu()
+            if not reached.any():
+                continue
+            rows = within.cpu()[reached].numpy() + place.row
+            more = Hits(rows, matrix.ids(rows), exact.cpu()[reached].numpy())
+            found[query] = joined(found[query], more).first(depth)
+            if len(found[query].rows) == depth:
+                floors[query] = found[query].scores[-1]
+    return found
 
 
 def score(
     queries: Sequence[str],
     vectors: NDArray[np.float32],
     rows: Ragged,
-    shards: Sequence[Shard],
-    ids: NDArray[np.bytes_],
+    matrix: Matrix,
     depth: int | None,
     progress: Progress,
 ) -> Iterator[Ranking]:
     """What `search` would find for each query if its own `rows` [Q] of vectors were all; those alone are read."""
-    owners = documents_of(ids)
     with progress.track("score", len(rows.values), "vectors") as advance:
-        for query, vector, own in zip(queries, vectors, rows, strict=True):
-            chosen = np.sort(own)
-            scores = rescore(vector, shards, chosen)
-            first = firsts(order(ids[chosen], scores), owners, chosen)[:depth]
-            yield Ranking(query, [id_.decode() for id_ in ids[chosen[first]].tolist()], scores[first])
+        begin = 0
+        while begin < len(queries):
+            end = int(np.searchsorted(rows.offsets, rows.offsets[begin] + matrix.pairs, "right")) - 1
+            end = min(max(begin + 1, end), len(queries))
+            own = rows.values[rows.offsets[begin] : rows.offsets[end]]
+            counts = np.diff(rows.offsets[begin : end + 1])
+            asked = torch.from_numpy(np.ascontiguousarray(vectors[begin:end])).to(matrix.device)
+            found = split(scored(asked, np.repeat(np.arange(end - begin), counts), own, matrix), counts)
+            for query, hits in zip(queries[begin:end], found, strict=True):
+                yield hits.first(depth).ranking(query)
             advance(len(own))
+            begin = end
 
 
-def rows_of(names: NDArray[np.bytes_], ids: NDArray[np.bytes_]) -> Ragged:
-    """The rows of each name [K] among ids [N]: none of one that is unknown, all of one that stands there twice."""
-    ordered = np.argsort(ids, kind="stable")
-    begins = np.searchsorted(ids, names, "left", ordered)
-    counts = np.searchsorted(ids, names, "right", ordered) - begins
+def scored(queries: Tensor, owners: NDArray[np.int64], rows: NDArray[np.int64], matrix: Matrix) -> Hits:
+    """Pairs of queries [Q, D] and vectors, by the numbers of either [P], with their ids and slow scores."""
+    by = np.argsort(rows, kind="stable")
+    ordered, ids = rows[by], matrix.ids(rows[by])
+    scores = np.empty(len(rows), np.float32)
+    for part, vectors in matrix.vectors(ordered, max(1, PRODUCTS // max(1, matrix.width))):
+        asked = queries[torch.from_numpy(owners[by[part]]).to(queries.device)]
+        scores[by[part]] = exact_scores(asked, vectors).cpu().numpy()
+    back = np.empty_like(by)
+    back[by] = np.arange(len(by))
+    return Hits(rows, ids[back], scores)
+
+
+def split(hits: Hits, counts: NDArray[np.int64]) -> Iterator[Hits]:
+    """Hits that stand one after the other, so many of each query."""
+    ends = np.cumsum(counts).tolist()
+    for end, count in zip(ends, counts.tolist(), strict=True):
+        yield hits.at(slice(end - count, end))
+
+
+def rows_of(names: NDArray[np.bytes_], shards: Sequence[Shard]) -> Ragged:
+    """The rows of each name [K] in the shards: none of one that is unknown, all of one that stands there twice."""
+    known, numbers = np.unique(names, return_inverse=True)
+    owners, rows, begin = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+    for shard in shards if len(known) else ():
+        ids = shard.names().at()
+        places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+        there = np.flatnonzero(known[places] == ids)
+        owners.append(places[there])
+        rows.append(there + begin)
+        begin += shard.size
+    owner, row = np.concatenate(owners), np.concatenate(rows)
+    by = np.argsort(owner, kind="stable")
+    begins, counts = np.searchsorted(owner[by], np.arange(len(known))), np.bincount(owner, minlength=len(known))
+    begins, counts = begins[numbers], counts[numbers]
     offsets = np.append(0, np.cumsum(counts))
-    return Ragged(ordered[np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], counts)], offsets)
+    return Ragged(row[by][np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], counts)], offsets)
 
 
-def encoded_ids(shards: Sequence[Shard]) -> NDArray[np.bytes_]:
-    return np.array([id_.encode() for id_ in read_ids(shards)], dtype=np.bytes_)
+def joined(*parts: Hits) -> Hits:
+    rows, ids, scores = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return Hits(rows, ids, scores)
 
 
-def opens(ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
-    """Whether a row is the first of its document [N]."""
-    return np.append(np.ones(min(1, len(ids)), dtype=bool), ids[1:] != ids[:-1])
+def parted(rows: Tensor, most: int) -> Iterator[Tensor]:
+    """Rows of a tensor, at most so many at a time."""
+    return (rows[begin : begin + most] for begin in range(0, len(rows), most))
 
 
-def documents_of(ids: NDArray[np.bytes_]) -> NDArray[np.int64] | None:
-    """The number of each row's document [N], ascending; None where each has a row alone."""
-    first = opens(ids)
-    return None if first.all() else np.cumsum(first) - 1
-
-
-def firsts(places: NDArray[np.intp], owners: NDArray[np.int64] | None, chosen: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Of ordered places among the `chosen` rows, the first of each document."""
-    if owners is None:
-        return places
-    _, found = np.unique(owners[chosen[places]], return_index=True)
-    return places[np.sort(found)]
-
-
-def nearest(
-    queries: NDArray[np.float32],
-    shards: Sequence[Shard],
-    ids: NDArray[np.bytes_],
-    k: int,
-    device: torch.device,
-    advance: Advance,
-) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Rows and scores of the best vectors of the first k documents for each query [Q, D], ties by descending id.
-
-    All documents, where there are fewer.
-    """
-    owners = documents_of(ids)
-    total = len(ids) if owners is None else int(owners[-1]) + 1
-    k = min(k, total)
-    result: list[tuple[NDArray[np.int64], NDArray[np.float32]] | None] = [None] * len(queries)
-    open_queries = np.arange(len(queries))
-    count = min(math.ceil((k + SPARE) * len(ids) / total), len(ids))
-    while len(open_queries):
-        rows, worst, longest = candidates(queries[open_queries], shards, count, device, advance)
-        unsettled = []
-        for place, query in enumerate(open_queries):
-            chosen = np.sort(rows[place])
-            scores = rescore(queries[query], shards, chosen)
-            first = firsts(order(ids[chosen], scores), owners, chosen)[:k]
-            bound = np.float32(worst[place] + error_bound(queries[query], longest))
-            unsure = len(first) < k or scores[first[-1]] <= np.nextafter(bound, np.float32(np.inf))
-            if count < len(ids) and unsure:
-                unsettled.append(query)
-            else:
-                result[query] = (chosen[first], scores[first])
-        open_queries = np.array(unsettled, dtype=np.int64)
-        count, advance = min(4 * count, len(ids)), _ignore
-    return [settled for settled in result if settled is not None]
-
-
-def candidates(
-    queries: NDArray[np.float32], shards: Sequence[Shard], count: int, device: torch.device, advance: Advance
-) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
-    """The fast pass: `count` rows a query [Q, c], the worst score among them [Q], and the longest vector's norm."""
-    on_device = torch.from_numpy(np.ascontiguousarray(queries)).to(device)
-    scores = torch.empty((len(queries), 0), device=device)
-    rows = torch.empty((len(queries), 0), dtype=torch.int64, device=device)
-    begin, longest = 0, 0.0
-    for shard in shards:
-        for start in range(0, shard.size, BLOCK):
-            block = torch.from_numpy(np.array(shard.vectors[start : start + BLOCK])).to(device)  # [N, D]
-            longest = max(longest, float(block.norm(dim=1).max()))
-            scores, rows = merge(scores, rows, on_device @ block.T, begin, count)
-            begin += len(block)
-            advance(len(block))
-    return rows.cpu().numpy(), scores.amin(1).cpu().numpy(), longest
-
-
-def merge(scores: Tensor, rows: Tensor, block: Tensor, begin: int, count: int) -> tuple[Tensor, Tensor]:
-    """The best `count` of what was kept [Q, c] and a block's scores [Q, N], whose first row is `begin`."""
-    best, places = block.topk(min(count, block.shape[1]), dim=1)
-    scores, rows = torch.cat([scores, best], 1), torch.cat([rows, places + begin], 1)
-    kept, places = scores.topk(min(count, scores.shape[1]), dim=1)
-    return kept, rows.gather(1, places)
-
-
-def rescore(query: NDArray[np.float32], shards: Sequence[Shard], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Inner products of a query [D] with the vectors of ascending `rows`, summed in float64 in one fixed order."""
-    ends = np.cumsum([shard.size for shard in shards])
-    of_shard = np.searchsorted(ends, rows, side="right")
-    parts = [
-        shards[number].vectors[rows[of_shard == number] - (ends[number] - shards[number].size)]
-        for number in np.unique(of_shard).tolist()
-    ]
-    products = np.concatenate(parts).astype(np.float64) * query.astype(np.float64)
-    scores: NDArray[np.float32] = np.add.reduce(np.ascontiguousarray(products), axis=1).astype(np.float32)
-    return scores
-
-
-def error_bound(query: NDArray[np.float32], longest: float) -> float:
-    """How far a float32 inner product of width D can be from the exact one (Higham 2002, section 3.1), doubled."""
-    unit = 2.0**-24
-    width = len(query) + 2
-    return float(2 * width * unit / (1 - width * unit) * np.linalg.norm(query.astype(np.float64)) * longest)
-
-
-def _ignore(_: int, /, *__: str) -> None:
-    """A repeated pass is not counted again."""
+def upward(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The next greater float32 of each."""
+    return np.nextafter(values.astype(np.float32), np.float32(np.inf))

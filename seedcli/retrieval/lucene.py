@@ -16,8 +16,9 @@ from weakref import finalize
 import numpy as np
 
 from seedcli.base.children import module_process
-from seedcli.base.errors import ConfigError, DataError, SeedError
+from seedcli.base.errors import DataError, SeedError
 from seedcli.base.files import Closing
+from seedcli.base.machine import bytes_of
 from seedcli.base.progress import Progress
 from seedcli.data.collections import Collection
 from seedcli.data.records import Query
@@ -74,7 +75,6 @@ class WordSearcher:
             raise DataError(f"{folder}: no Lucene index; build one there first")
         self.task = {"verb": "search", "folder": str(folder), "k1": k1, "b": b, "threads": threads, "heap": heap}
         self.child: Child | None = None
-        self.depth = 0
         self.close: Callable[[], object] = lambda: None
 
     def search(
@@ -84,16 +84,20 @@ class WordSearcher:
         queries = iter(queries)
         with progress.track("search", total, "queries") as advance:
             while batch := list(islice(queries, 100)):
-                hits = self._child(depth).ask([query.text for query in batch])
+                hits = self.started().ask([[query.text for query in batch], depth])
                 for query, (documents, scores) in zip(batch, hits, strict=True):
-                    yield Ranking(query.id, documents[:depth], np.array(scores[:depth], np.float32))
+                    yield Ranking(query.id, documents, np.array(scores, np.float32))
                 advance(len(batch))
 
-    def _child(self, depth: int) -> "Child":
-        """The running child; one that has ended, or finds fewer than `depth`, makes way for another."""
-        if self.child is None or self.child.process.poll() is not None or depth > self.depth:
+    def weights(self, text: str, id_: str) -> list[tuple[str, float]]:
+        """A query's words, as they are indexed, with the parts of a document's score that they make."""
+        return [(word, weight) for word, weight in self.started().ask([text, id_])]
+
+    def started(self) -> "Child":
+        """The running child; one that has ended makes way for another."""
+        if self.child is None or self.child.process.poll() is not None:
             self.close()
-            self.child, self.depth = Child(depth=depth, **self.task), depth
+            self.child = Child(**self.task)
             self.close = finalize(self, self.child.close)  # a searcher that nobody holds any more leaves no Java behind
         return self.child
 
@@ -122,8 +126,14 @@ class Child(Closing):
         self.log.close()
 
     def ask(self, batch: list[Any]) -> Any:
+        """The answer to a batch. If nobody waits for it, after Ctrl-C, the child ends: it would be the next one's."""
         self.send(batch)
-        if not (line := self.answers.readline()):
+        try:
+            line = self.answers.readline()
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        if not line:
             raise self.obituary()
         return json.loads(line)
 
@@ -143,10 +153,7 @@ class Child(Closing):
 
 def heap_bytes(heap: str) -> int:
     """Bytes of a heap as Java takes it: 512m, 2g. Raises ConfigError for anything else."""
-    found = re.fullmatch(r"([1-9]\d*)([kmg])", heap.lower())
-    if not found:
-        raise ConfigError(f"--heap {heap}: expected a number with k, m or g, such as 2g")
-    return int(found[1]) << {"k": 10, "m": 20, "g": 30}[found[2]]
+    return bytes_of("--heap", heap)
 
 
 def java_home() -> str:

@@ -8,13 +8,16 @@ its searcher: that one imports torch, rounds scores to four decimals and breaks 
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 Answer = Callable[[Any], None]
 Hits = tuple[list[str], list[float]]  # ids, scores
+Weights = list[tuple[str, float]]  # of words
 
 
 def main() -> None:
@@ -71,18 +74,19 @@ def index(answer: Answer, folder: str) -> None:
     answer(taken)
 
 
-def search(answer: Answer, folder: str, depth: int, k1: float, b: float, threads: int) -> None:
-    """Answer each batch of query texts with the hits of each."""
-    find = open_searcher(folder, depth, k1, b)
+def search(answer: Answer, folder: str, k1: float, b: float, threads: int) -> None:
+    """Answer (texts, depth) with the hits of each text; (text, id) with what the text's words weigh in a document."""
+    find, weigh = open_searcher(folder, k1, b)
     with ThreadPoolExecutor(threads) as pool:
-        for texts in iter(receive, []):
-            answer(list(pool.map(find, texts)))
+        for asked, by in iter(receive, []):
+            answer(weigh(asked, by) if isinstance(asked, str) else list(pool.map(find, asked, repeat(by))))
 
 
-def open_searcher(folder: str, depth: int, k1: float, b: float) -> Callable[[str], Hits]:
-    """A function from a text to its best documents: score descending, then id descending by bytes."""
+def open_searcher(folder: str, k1: float, b: float) -> tuple[Callable[[str, int], Hits], Callable[[str, str], Weights]]:
+    """Two functions: from a text and a depth to its best documents, score descending, then id descending by bytes; and
+    from a text and a document's id to the text's words, as they are indexed, with the parts of the score they make."""
     from jnius import autoclass
-    from pyserini.analysis import get_lucene_analyzer
+    from pyserini.analysis import Analyzer, get_lucene_analyzer
 
     path = autoclass("java.nio.file.Paths").get(folder)
     directory = autoclass("org.apache.lucene.store.FSDirectory").open(path)
@@ -98,12 +102,27 @@ def open_searcher(folder: str, depth: int, k1: float, b: float) -> Callable[[str
     analyzer = get_lucene_analyzer()
     scored_documents = autoclass("io.anserini.search.ScoredDocs")
 
-    def find(text: str) -> Hits:
+    boolean_query, occur = (
+        autoclass(f"org.apache.lucene.search.Boolean{name}") for name in ("Query$Builder", "Clause$Occur")
+    )
+    term, term_query = autoclass("org.apache.lucene.index.Term"), autoclass("org.apache.lucene.search.TermQuery")
+
+    def find(text: str, depth: int) -> Hits:
         query = bag_of_words.buildQuery("contents", analyzer, text)
         hits = scored_documents.fromTopDocs(searcher.search(query, depth, order, True), searcher)
         return hits.docids, hits.scores
 
-    return find
+    def weigh(text: str, id_: str) -> Weights:
+        words = Counter(Analyzer(analyzer).analyze(text))
+        return [(word, count * weight(word, id_)) for word, count in words.items()]
+
+    def weight(word: str, id_: str) -> float:
+        query = boolean_query()
+        query.add(term_query(term("contents", word)), occur.MUST)
+        query.add(term_query(term("id", id_)), occur.FILTER)
+        return float(sum(document.score for document in searcher.search(query.build(), 1).scoreDocs))
+
+    return find, weigh
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """The candidates of seed search --candidates: what a run, or the qrels of a collection, names for each query.
 
-Letters: Q queries, N vectors of the index.
+Letters: Q queries.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from seedcli.data.problems import Problems
 from seedcli.data.ragged import Ragged
 from seedcli.data.sources import open_collection, source_path
 from seedcli.retrieval.exact import rows_of
-from seedcli.retrieval.runs import Ranking, Run, holds_run, read_run, run_of, run_path
+from seedcli.retrieval.run_files import holds_run, read_run, run_path
+from seedcli.retrieval.runs import Ranking, Run, run_of
+from seedcli.retrieval.vectors import Shard
 
 
 def candidates_path(source: str, split: str | None, progress: Progress) -> Path:
@@ -41,15 +44,23 @@ def read_candidates(path: Path, split: str | None) -> Run:
     return run_of(Ranking(query, list(grades), np.zeros(len(grades), np.float32)) for query, grades in qrels.items())
 
 
-def known_rows(candidates: Run, queries: Sequence[str], ids: NDArray[np.bytes_]) -> tuple[Ragged, Problems]:
-    """The rows of the candidates of each query [Q] among the ids of an index [N], and what is wrong with them."""
+class Known(NamedTuple):
+    """What an index holds of the candidates: their rows, and how many of them, for each query [Q]."""
+
+    rows: Ragged
+    counts: NDArray[np.int64]
+
+
+def known(candidates: Run, queries: Sequence[str], shards: Sequence[Shard]) -> tuple[Known, Problems]:
+    """What the shards hold of the candidates of each query [Q], and what is wrong with them."""
     problems = Problems()
     named = [candidates.ranking(query)[0] for query in queries]
-    names = np.concatenate(named)
-    found = rows_of(names, ids)
-    for name in names[np.diff(found.offsets) == 0].tolist():
+    names, ends = np.concatenate(named), np.cumsum([0, *map(len, named)])
+    found = rows_of(names, shards)
+    there = np.diff(found.offsets) > 0
+    for name in names[~there].tolist():
         problems.add("candidates that the index lacks", name.decode())
-    rows = Ragged(found.values, found.offsets[np.cumsum([0, *map(len, named)])])
-    for place in np.flatnonzero(np.diff(rows.offsets) == 0).tolist():
+    counts = np.diff(np.append(0, np.cumsum(there))[ends])
+    for place in np.flatnonzero(counts == 0).tolist():
         problems.add("queries without a candidate, which are left out", queries[place])
-    return rows, problems
+    return Known(Ragged(found.values, found.offsets[ends]), counts), problems

@@ -22,6 +22,7 @@ from seedcli.stages.estimates import LIBRARIES, SAMPLE, announce, rounded, weigh
 from seedcli.stages.stage import Outcome, Stage
 
 OBJECTS = 250  # bytes of a text's id and of the array that holds its tokens, beside these
+BYTES = {"float32": 4, "float16": 2, "int8": 1}  # of a number
 
 
 def inputs(config: EncodeConfig, progress: Progress) -> dict[str, Path]:
@@ -62,7 +63,10 @@ def run(config: EncodeConfig, stage: Stage) -> Outcome:
     tokens = lengths_of(sample).mean() * survey.records
     name, model = encoder_for(config, stage, model, role, sample, tokens)
     items = model.items(records())
-    write_vectors(items, model, role, stage.folder, config.shard_size, survey.records, stage.progress)
+    size, kind = config.shard_size, config.storage
+    stage.runtime.gather(  # which tells a mistake of any process
+        lambda: write_vectors(items, model, role, stage.folder, size, survey.records, stage.progress, kind)
+    )
     stage.runtime.barrier()
     shards = open_shards(stage.folder)
     vectors = {"vectors": sum(shard.size for shard in shards), "width": shards[0].width, "shards": len(shards)}
@@ -98,4 +102,4 @@ def expect(config: EncodeConfig, stage: Stage, model: TextEncoder, role: Role, s
     reads = f"{survey.records:,} texts, about {tokens} tokens, at most {cut.longest} each"
     if settings.several and role == "passage":
         reads += f"; about {rounded(each * survey.records)} vectors"
-    announce(stage, reads, holds, {stage.folder: int(each * survey.records) * (4 * width + 24)})
+    announce(stage, reads, holds, {stage.folder: int(each * survey.records) * (BYTES[config.storage] * width + 24)})

@@ -66,8 +66,11 @@ def encoder_for(
 
     def choose() -> Name:
         kept = stage.folder / CHOICE / "runtime.json"
-        name = settled(config, stage, model) or (read_json(kept) if kept.is_file() else None)
-        name = name or quicker(stage, model, make, role, sample, tokens)
+        name, begun = settled(config, stage, model), read_json(kept) if kept.is_file() else None
+        if name and begun and name != begun:
+            told = f"its first shards were computed by {begun}, and now {name} would be: give --runtime {begun}"
+            raise ConfigError(f"{stage.folder}: {told} on a CPU to go on, or --overwrite")
+        name = name or begun or quicker(stage, model, make, role, sample, tokens)
         write_json(kept, name)
         return name
 
@@ -107,7 +110,7 @@ def quicker(
     except SeedError as error:
         stage.progress.say(f"computes with torch: {error}")
         return "torch"
-    models = {"torch": model, "onnx": TextEncoder(model.encoder, model.tokenizer, stage.runtime, TOKENS, graph=graph)}
+    models = {"torch": model, "onnx": beside(model, graph)}
     _, found = timed(models["onnx"], some, role)
     difference = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
     if not difference <= TOLERANCE:  # nor is NaN
@@ -145,12 +148,15 @@ def tell_nearness(stage: Stage, model: TextEncoder, graph: Compute, role: Role, 
     """Tell how near the vectors of int8 are to those of float32, over a few texts."""
     some = spread(sample, 4 * model.budget.tokens)
     full = model.encode_rows(some, role).vectors
-    near = (
-        TextEncoder(model.encoder, model.tokenizer, stage.runtime, TOKENS, graph=graph).encode_rows(some, role).vectors
-    )
+    near = beside(model, graph).encode_rows(some, role).vectors
     cosines = (full * near).sum(1) / np.linalg.norm(full, axis=1) / np.linalg.norm(near, axis=1)
     told = f"{cosines.mean():.4f} on average, {cosines.min():.4f} at least (over {len(cosines)} of these)"
     stage.progress.say(f"int8 vectors have a cosine of {told} with those of fp32")
+
+
+def beside(model: TextEncoder, graph: Compute) -> TextEncoder:
+    """What computes by a graph as the model does by its weights, which stay."""
+    return TextEncoder(model.encoder, model.tokenizer, model.runtime, TOKENS, graph=graph, width=model.width)
 
 
 def by_graph(model: TextEncoder, graph: Compute, batch_tokens: int | None) -> TextEncoder:

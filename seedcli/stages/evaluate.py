@@ -8,12 +8,14 @@ from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import write_json
 from seedcli.base.progress import Progress
 from seedcli.configs.evaluate import EvaluateConfig
+from seedcli.data.lookup import finder
 from seedcli.data.records import SEPARATOR, Qrels
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import survey_qrels
 from seedcli.evaluation.metrics import parse_measures
 from seedcli.evaluation.report import compare, pick_examples, write_report
-from seedcli.retrieval.runs import Run, read_run, run_path
+from seedcli.retrieval.run_files import read_run, run_path
+from seedcli.retrieval.runs import Run
 from seedcli.stages.names import named
 from seedcli.stages.stage import Outcome, Stage
 
@@ -42,7 +44,7 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     write_report(report, stage.folder)
     files = [stage.folder / name for name in ("report.json", "report.md", "per_query.tsv")]
     if config.examples:
-        write_json(stage.folder / "examples.json", examples(config, qrels, runs))
+        write_json(stage.folder / "examples.json", examples(config, stage, qrels, runs))
         files.append(stage.folder / "examples.json")
     means = dict(zip(report.names, report.means.round(6).tolist(), strict=True))
     return Outcome(files, {name: dict(zip(measures, row, strict=True)) for name, row in means.items()})
@@ -60,7 +62,7 @@ def named_runs(config: EvaluateConfig) -> dict[str, Path]:
 
     def own(source: str) -> str:
         path = Path(source)
-        return path.parent.name if path.name == "run.trec" else path.stem
+        return path.parent.name if path.name in {"run.trec", "run.parquet"} else path.stem
 
     return {name: Path(source) for name, source in named(config.runs, own, "--runs", "runs").items()}
 
@@ -78,11 +80,12 @@ def read_judgements(config: EvaluateConfig, progress: Progress | None = None) ->
     return open_collection(config.qrels, progress).qrels(config.split)
 
 
-def examples(config: EvaluateConfig, qrels: Qrels, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+def examples(config: EvaluateConfig, stage: Stage, qrels: Qrels, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
     """Some queries with the first three hits of the last run, in words."""
     collection, last = open_collection(config.qrels), list(runs)[-1]
     picked = pick_examples(qrels, collection.queries(config.split), {last: runs[last]}, config.examples, 3, config.seed)
-    texts = collection.passages_of(id_ for example in picked for _, ids in example.hits for id_ in ids)
+    find = finder(collection, stage.inputs["qrels"].identity, stage.progress, make=False)
+    texts = find(id_ for example in picked for _, ids in example.hits for id_ in ids)
     return [
         {
             "run": last,

@@ -170,12 +170,12 @@ def searching(model: Model, queries: Texts, vectors: int, depth: int) -> Part:
     """Exact search: the queries are encoded, and compared with every vector in 2QND operations."""
     asked = encoding(model, queries, "query")
     operations = asked.operations + 2 * queries.number * vectors * model.encoder.hidden
-    return asked._replace(operations=operations, disk=LINE * queries.number * depth)
+    return asked._replace(operations=operations, disk=LINE["trec"] * queries.number * depth)
 
 
 def word_searching(queries: Texts, depth: int) -> Part:
     """BM25 multiplies no matrices."""
-    return Part("queries", queries.number, disk=LINE * queries.number * depth)
+    return Part("queries", queries.number, disk=LINE["trec"] * queries.number * depth)
 
 
 def word_index(passages: Texts) -> Part:

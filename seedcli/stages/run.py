@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from seedcli import __version__
 from seedcli.base.config import resolve
 from seedcli.base.errors import ConfigError, SeedError
+from seedcli.base.machine import processes
 from seedcli.base.manifest import Manifest, alone, changed_output, differences, plan_of, read_manifest
 from seedcli.base.progress import Progress
 from seedcli.base.verbs import typed
@@ -128,8 +129,8 @@ def make(step: Step, verdict: Verdict, progress: Progress) -> Manifest:
 
 def chosen(steps: Sequence[Step], only: str | None, until: str | None) -> list[Step]:
     """The steps that --only or --until leave. Raises ConfigError under torchrun."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ConfigError("seed run is one process; call pretrain, finetune and encode under torchrun themselves")
+    if processes() > 1:
+        raise ConfigError("seed run is one process; call its verbs under torchrun themselves")
     names = [step.name for step in steps]
     for flag, name in [("--only", only), ("--until", until)]:
         if name is not None and name not in names:

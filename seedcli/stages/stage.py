@@ -1,7 +1,6 @@
 """What all verbs share: a stage identifies its inputs, takes its folder, does its work, and leaves a manifest."""
 
 import importlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 from seedcli import __version__
 from seedcli.base.errors import ConfigError
+from seedcli.base.machine import processes
 from seedcli.base.manifest import Folder, Input, Manifest, identify, open_folder, read_manifest
 from seedcli.base.packages import install, installed
 from seedcli.base.progress import Progress, Silent
@@ -95,7 +95,7 @@ def identified(paths: Mapping[str, Path]) -> dict[str, Input]:
 def joined(verb: str, config: Any) -> Iterator[Runtime]:
     """The runtime of a config's machine. A verb without one runs as a single process."""
     machine = getattr(config, "machine", None)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and verb not in {"pretrain", "finetune", "encode"}:
+    if processes() > 1 and verb not in {"pretrain", "finetune", "encode", "search"}:
         raise ConfigError(f"{typed(verb)} runs as one process: call it without torchrun")
     if machine is None:
         yield Runtime()

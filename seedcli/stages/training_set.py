@@ -29,7 +29,8 @@ from seedcli.negatives.bm25 import mine
 from seedcli.negatives.examples import TrainingSet, chosen, from_qrels, part_of, positive_ids
 from seedcli.negatives.filters import Margins, answered, cut, drop, histogram, too_near
 from seedcli.negatives.renewal import write_report
-from seedcli.retrieval.runs import Run, holds_run, read_run, run_of, run_path
+from seedcli.retrieval.run_files import holds_run, read_run, run_path
+from seedcli.retrieval.runs import Run, run_of
 from seedcli.stages.estimates import (
     announce,
     checkpointed,

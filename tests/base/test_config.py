@@ -5,6 +5,7 @@ import yaml
 
 from seedcli.base.config import (
     ARGUMENT,
+    COMMAND,
     INPUT,
     RARE,
     dump_yaml,
@@ -234,6 +235,8 @@ def other(option: Any) -> Any:
                 "first",
                 "async",
                 "trainer",
+                "parquet",
+                "float16",
             )
             if f"'{word}'" in kind
         ]
@@ -265,7 +268,10 @@ def test_every_option_has_help_and_a_flag_of_its_own(verb):
 
 
 def test_marks_say_what_an_option_is():
-    marks = {option.key: option.marks for option in options(SearchConfig)}
-    assert marks["question"] == {ARGUMENT}
+    known = {option.key: option for option in options(SearchConfig)}
+    marks = {key: option.marks for key, option in known.items()}
+    assert marks["question"] == {ARGUMENT, COMMAND}
+    assert (known["interactive"].flag, known["interactive"].short) == ("--interactive", ["-i"])
+    assert known["queries"].short == []
     assert INPUT in marks["index"]
     assert RARE in marks["fusion_k"]

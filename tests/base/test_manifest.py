@@ -99,8 +99,9 @@ def test_the_plan_knows_inputs_by_content_not_by_path():
 
 
 def test_these_options_alone_leave_a_result_as_it_is():
-    aside = {"out", "machine.device", "machine.threads", "machine.runtime", "heap", "problems", "optimize.chunk"}
-    aside |= {"negatives.role"} | {f"saving.{key}" for key in ("log_every", "save_every", "keep_last", "tensorboard")}
+    aside = {"out", "machine.device", "machine.threads", "machine.runtime", "heap", "memory", "problems"}
+    aside |= {"optimize.chunk", "negatives.role", "interactive"}
+    aside |= {f"saving.{key}" for key in ("log_every", "save_every", "keep_last", "tensorboard")}
     contents = {
         "pretrain": {"text", "model.init", "words.tokenizer", "watch.held_out", "watch.watch_every"},
         "finetune": {"model", "data", "negatives.negatives", "watch.dev_data"},  # looks choose the model that is left

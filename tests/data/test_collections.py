@@ -23,6 +23,17 @@ def test_every_reading_begins_anew() -> None:
     assert collection.passages_of(["2", "3"]) == {"2": passages[1]}
 
 
+def test_of_passages_that_share_an_id_the_first_is_found_and_no_more_is_read_than_needed() -> None:
+    def passages() -> Iterator[Passage]:
+        yield from (Passage("1", "", "one"), Passage("2", "", "two"), Passage("1", "", "another"))
+        raise AssertionError
+
+    assert Collection("here", passages).passages_of(["2", "1"]) == {
+        "1": Passage("1", "", "one"),
+        "2": Passage("2", "", "two"),
+    }
+
+
 def test_a_split_is_the_queries_that_its_qrels_judge() -> None:
     collection = Collection("here", None, readers({"": QUERIES}), {"dev": lambda: {"q3": {"a": 1}, "q1": {"a": 0}}})
     assert list(collection.queries("dev")) == [QUERIES[0], QUERIES[2]]

@@ -4,6 +4,10 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from seedcli.data import ids as module
 from seedcli.data.ids import Ids, IdWriter, fingerprint, open_ids
 
 NAMES = [f"doc-{row}" for row in range(1_000)]
@@ -41,6 +45,28 @@ def test_where_there_are_no_ids_none_is_known(tmp_path: Path) -> None:
     assert len(ids) == 0
     assert ids.rows(["a", "b"]).tolist() == [-1, -1]
     assert ids.rows([]).dtype == "int64"
+
+
+@pytest.mark.parametrize("part", [1, 7, 300])
+def test_sorted_part_by_part_the_files_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    names = [*NAMES, *NAMES[:50], *["same"] * 20]
+    folders = [tmp_path / "whole", tmp_path / "parts"]
+    for folder in folders:
+        folder.mkdir()
+        written(folder, names)
+        monkeypatch.setattr(module, "PART", part)
+    files = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+    assert files[0].keys() == {"ids.fingerprints.npy", "ids.places.npy"}
+    assert files[0] == files[1]
+    given = np.array(list(map(fingerprint, names)))
+    assert open_ids(folders[1]).places.tolist() == np.argsort(given, kind="stable").tolist()
+
+
+def test_the_rows_that_an_id_may_have_are_all_of_its_fingerprint(tmp_path: Path) -> None:
+    ids = written(tmp_path, ["b", "a", "b", "c", "b"])
+    assert ids.candidates("b") == [0, 2, 4]
+    assert ids.candidates("c") == [3]
+    assert ids.candidates("d") == []
 
 
 def test_ids_are_told_apart_in_any_script_and_by_every_byte(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from seedcli.base.errors import DataError
-from seedcli.data.lines import first_line, id_field, read_jsonl, read_lines, read_table, suffix
+from seedcli.data.lines import first_line, id_field, line_places, read_jsonl, read_lines, read_table, suffix
 
 
 def frame(data: bytes) -> bytes:
@@ -33,6 +33,13 @@ def test_lines_are_numbered_as_an_editor_does(tmp_path: Path) -> None:
         packed = tmp_path / f"a.txt{ending}"
         packed.write_bytes(pack(path.read_bytes()))
         assert list(read_lines(packed)) == list(read_lines(path))
+
+
+def test_the_place_of_a_line_is_where_its_bytes_begin(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffone\r\n\r\n \t\r\n\u3000\nté\x0b\u2028still two\r\n\ufeffthree".encode())
+    begun = [path.read_bytes()[place:].partition(b"\n")[0].rstrip().decode() for place in line_places(path)]
+    assert begun == ["one", "té\x0b\u2028still two", "\ufeffthree"] == [line for _, line in read_lines(path)]
 
 
 @pytest.mark.parametrize("ending", PACKERS)

@@ -246,7 +246,7 @@ def test_an_id_stands_at_a_row_for_each_vector_and_shards_count_texts(tmp_path: 
     shards = open_shards(tmp_path)
     expected = model.vectors(texts, "passage")
     assert expected.counts.tolist() == [2, 4, 2, 4, 2]
-    assert [shard.ids() for shard in shards] == [
+    assert [list(read_ids([shard])) for shard in shards] == [
         ["d0"] * 2 + ["d1"] * 4, ["d2"] * 2 + ["d3"] * 4, ["d4"] * 2
     ]  # fmt: skip
     np.testing.assert_allclose(np.concatenate([shard.vectors for shard in shards]), expected.vectors, atol=2e-6)

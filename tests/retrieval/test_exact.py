@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from seedcli.base.errors import DataError
 from seedcli.base.progress import Silent
+from seedcli.base.runtime import Runtime
 from seedcli.data.ragged import Ragged
-from seedcli.retrieval import exact
+from seedcli.retrieval import exact, fast
+from seedcli.retrieval.matrix import Matrix
 from seedcli.retrieval.runs import Ranking
-from seedcli.retrieval.vectors import open_shards, shard_path, write_shard
+from seedcli.retrieval.vectors import Kind, open_shards, shard_path, write_shard
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 CPU = torch.device("cpu")
@@ -26,15 +29,15 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def folder_of(folder: Path, ids: list[str], vectors: Floats, size: int) -> Path:
+def folder_of(folder: Path, ids: list[str], vectors: Floats, size: int, kind: Kind = "float32") -> Path:
     for number, begin in enumerate(range(0, len(ids), size)):
-        write_shard(shard_path(folder, number), ids[begin : begin + size], vectors[begin : begin + size])
+        write_shard(shard_path(folder, number), ids[begin : begin + size], vectors[begin : begin + size], kind)
     return folder
 
 
-def found(folder: Path, queries: Floats, depth: int) -> list[Ranking]:
+def found(folder: Path, queries: Floats, depth: int, **cut: Any) -> list[Ranking]:
     names = [f"q{row}" for row in range(len(queries))]
-    return list(exact.search(names, queries, open_shards(folder), depth, CPU, Silent()))
+    return list(exact.search(names, queries, Matrix(open_shards(folder), CPU, **cut), depth, Silent()))
 
 
 def brute_force(ids: list[str], vectors: Floats, queries: Floats, depth: int) -> list[list[tuple[str, float]]]:
@@ -89,24 +92,61 @@ def test_search_is_right_where_float32_is_wrong(tmp_path: Path, spare: int, monk
     ids, vectors, queries = treacherous()
     expected = brute_force(ids, vectors, queries, 10)
     scores = torch.from_numpy(queries) @ torch.from_numpy(vectors).T
-    fast = [{ids[row] for row in rows} for rows in scores.topk(10 + spare).indices.tolist()]
+    rough = [{ids[row] for row in rows} for rows in scores.topk(10 + spare).indices.tolist()]
     best = [{id_ for id_, _ in ranking} for ranking in expected]
-    assert sum(not one <= other for one, other in zip(best, fast, strict=True)) >= 2, "float32 alone is right"
+    assert sum(not one <= other for one, other in zip(best, rough, strict=True)) >= 2, "float32 alone is right"
     monkeypatch.setattr(exact, "SPARE", spare)
     assert pairs(found(folder_of(tmp_path, ids, vectors, 50), queries, 10)) == expected
 
 
 @pytest.mark.parametrize("made", [ordinary, treacherous])
-def test_results_do_not_depend_on_how_work_is_cut(tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8"])
+def test_results_do_not_depend_on_how_work_is_cut(
+    tmp_path: Path, made: Any, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards, blocks, batches, threads, candidates, and whether vectors stay in memory: 72 times the same."""
     ids, vectors, queries = made()
-    folders = {size: folder_of(tmp_path / str(size), ids, vectors, size) for size in (7, 64, 1000)}
-    expected = pairs(found(folders[1000], queries, 10))
-    assert expected == brute_force(ids, vectors, queries, 10)
-    for size, block, batch, threads, spare in product(folders, (5, 64, 1 << 16), (1, 3, 1024), (1, 2), (0, 32)):
+    if kind == "float16":
+        vectors = np.clip(vectors, -60_000, 60_000)
+    folders = {size: folder_of(tmp_path / str(size), ids, vectors, size, kind) for size in (7, 64, 1000)}
+    meant = np.concatenate([shard.vectors for shard in open_shards(folders[7])])
+    expected = brute_force(ids, meant, queries, 10)
+    for size, floats, threads, spare in product(folders, (600, 3_000, 1 << 20), (1, 2), (0, 32)):
         torch.set_num_threads(threads)
-        for name, value in {"BLOCK": block, "QUERIES": batch, "SPARE": spare}.items():
-            monkeypatch.setattr(exact, name, value)
-        assert pairs(found(folders[size], queries, 10)) == expected
+        monkeypatch.setattr(exact, "SPARE", spare)
+        for keep, group in ((True, 64), (False, 4)):
+            monkeypatch.setattr(fast, "GROUP", group)
+            assert pairs(found(folders[size], queries, 10, floats=floats, keep=keep)) == expected
+
+
+def test_shards_of_several_processes_merge_to_what_one_finds(tmp_path: Path) -> None:
+    """Each process of up to four has every n-th shard; the last may have none."""
+    for made in (ordinary, several):
+        ids, vectors, queries = made()
+        bounds = [0, *(row for row in range(1, len(ids)) if ids[row] != ids[row - 1]), len(ids)]
+        folder, ends = tmp_path / made.__name__, [*bounds[:-1:40], len(ids)]
+        for number, (begin, end) in enumerate(pairwise(ends)):
+            write_shard(shard_path(folder, number), ids[begin:end], vectors[begin:end])
+        shards, names = open_shards(folder), [f"q{row}" for row in range(len(queries))]
+        for world, depth in product((1, 2, 3, 4), (1, 10, 400)):
+            parts = [
+                exact.nearest(queries, Matrix(shards[rank::world], CPU), depth, lambda _, *__: None)
+                for rank in range(1, world)
+            ]
+            matrix = Matrix(shards[::world], CPU)
+            rankings = list(exact.search(names, queries, matrix, depth, Silent(), runtime=First(parts)))
+            assert pairs(rankings) == pairs(found(folder, queries, depth))
+
+
+class First(Runtime):
+    """The first of several processes; the batches that the others come to are given."""
+
+    def __init__(self, others: list[Any]):
+        super().__init__(world=1 + len(others))
+        object.__setattr__(self, "others", others)
+
+    def gather(self, make: Any) -> list[Any]:
+        return [make(), *(next(other, []) for other in self.others)]  # type: ignore[attr-defined]
 
 
 def test_ties_at_the_last_place_go_to_the_greatest_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,17 +176,17 @@ def test_the_error_bound_holds_for_float32_sums() -> None:
     for width in (1, 3, 64, 768):
         vectors = (rng.normal(size=(500, width)) * 10.0 ** rng.integers(-3, 4, (500, 1))).astype(np.float32)
         query = rng.normal(size=width).astype(np.float32)
-        fast = (torch.from_numpy(vectors) @ torch.from_numpy(query)).numpy().astype(np.float64)
+        rough = (torch.from_numpy(vectors) @ torch.from_numpy(query)).numpy().astype(np.float64)
         slow = vectors.astype(np.float64) @ query.astype(np.float64)
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-        for error, norm in zip(np.abs(fast - slow), norms, strict=True):
-            assert error <= exact.error_bound(query, norm) / 2
+        for error, norm in zip(np.abs(rough - slow), norms, strict=True):
+            assert error <= float(fast.error_bound(torch.from_numpy(query)[None], norm)) / 2
 
 
 def scored(folder: Path, queries: Floats, rows: list[list[int]], depth: int | None = None) -> list[Ranking]:
     shards, names = open_shards(folder), [f"q{row}" for row in range(len(queries))]
     own = Ragged.of(rows, np.int64)
-    return list(exact.score(names, queries, own, shards, exact.encoded_ids(shards), depth, Silent()))
+    return list(exact.score(names, queries, own, Matrix(shards, CPU, floats=600), depth, Silent()))
 
 
 @pytest.mark.parametrize("made", [ordinary, treacherous])
@@ -164,13 +204,40 @@ def test_some_vectors_score_and_rank_as_among_all_to_the_bit(tmp_path: Path, mad
     assert pairs(scored(folder, queries, rows, 6)) == [ranking[:6] for ranking in expected]
 
 
-def test_names_are_found_in_every_row_that_has_them() -> None:
+def test_names_are_found_in_every_row_that_has_them(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     ids = [f"N{number}" for number in rng.integers(0, 40, 60)] + ["é", "N"]
     names = [f"N{number}" for number in rng.integers(0, 60, 80)] + ["N", "é", "", "N1 and longer than all ids"]
-    rows = exact.rows_of(np.array([n.encode() for n in names]), np.array([i.encode() for i in ids]))
+    shards = open_shards(folder_of(tmp_path, ids, np.zeros((62, 1), np.float32), 11))
+    rows = exact.rows_of(np.array([n.encode() for n in names]), shards)
     assert [own.tolist() for own in rows] == [[row for row, id_ in enumerate(ids) if id_ == name] for name in names]
     assert {len(own) for own in rows} >= {0, 1, 2}
+
+
+def test_vectors_and_queries_of_no_numbers_are_refused(tmp_path: Path) -> None:
+    ids, vectors, queries = ordinary()
+    queries[2, 3] = np.nan
+    with pytest.raises(DataError, match="a query's vector holds NaN"):
+        found(folder_of(tmp_path / "a", ids, vectors, 60), queries, 3)
+    for number in (np.nan, np.inf):
+        vectors[100, 0] = number
+        with pytest.raises(DataError, match=r"vectors-00001\.safetensors: a vector holds NaN"):
+            found(folder_of(tmp_path / "b", ids, vectors, 60), queries[:1], 3)
+
+
+def test_scores_of_pairs_do_not_depend_on_what_else_is_scored() -> None:
+    """The order of additions is fixed by the width alone: of 5 numbers ((a + d) + c) + (b + e), of products."""
+    values = torch.tensor([[1e16, 1.0, -1e16, 0.5, 2.0**-30]])
+    assert fast.exact_scores(torch.ones(1, 5), values).tolist() == [np.float32((1e16 + 0.5 - 1e16) + (1 + 2.0**-30))]
+    rng = np.random.default_rng(8)
+    for width in (1, 2, 3, 64, 383):
+        queries, vectors = torch.from_numpy(rng.normal(size=(2, 40, width)).astype(np.float32))
+        whole = fast.exact_scores(queries, vectors)
+        assert all(
+            torch.equal(fast.exact_scores(queries[r : r + 1], vectors[r : r + 1])[0], whole[r]) for r in range(40)
+        )
+        expected = (queries.double() * vectors.double()).sum(1).float()
+        assert torch.allclose(whole, expected, rtol=1e-6)
 
 
 def test_no_queries_find_nothing(tmp_path: Path) -> None:
@@ -210,7 +277,7 @@ def best_of_each(ids: list[str], vectors: Floats, queries: Floats) -> list[list[
 def test_search_finds_distinct_documents_by_their_best_vectors(
     tmp_path: Path, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At every depth, however shards part the documents and blocks part the vectors."""
+    """However shards part the documents and blocks part the vectors."""
     ids, vectors, queries = several()
     expected = best_of_each(ids, vectors, queries)
     assert {len(ranking) for ranking in expected} == {60}
@@ -220,9 +287,9 @@ def test_search_finds_distinct_documents_by_their_best_vectors(
         folder, ends = tmp_path / str(step), [*bounds[:-1:step], len(ids)]
         for number, (begin, end) in enumerate(pairwise(ends)):
             write_shard(shard_path(folder, number), ids[begin:end], vectors[begin:end])
-        monkeypatch.setattr(exact, "BLOCK", {1: 1 << 16, 9: 5, 60: 64}[step])
-        for depth in range(1, 62):
-            assert pairs(found(folder, queries, depth)) == [ranking[:depth] for ranking in expected]
+        floats = {1: 1 << 20, 9: 1, 60: 400}[step]
+        for depth in (1, 2, 3, 5, 10, 20, 40, 59, 60, 61):
+            assert pairs(found(folder, queries, depth, floats=floats)) == [ranking[:depth] for ranking in expected]
 
 
 def test_a_document_whose_vectors_take_all_first_places_counts_once(tmp_path: Path) -> None:
@@ -247,3 +314,27 @@ def test_candidates_score_by_their_best_vectors(tmp_path: Path) -> None:
     ]
     assert pairs(scored(folder, queries, rows)) == expected
     assert pairs(scored(folder, queries, rows, 3)) == [ranking[:3] for ranking in expected]
+
+
+@pytest.mark.parametrize("step", [1.0, -1.0, 0.0])
+@pytest.mark.parametrize("room", [700, 100_000])
+def test_the_best_of_scores_in_any_order_are_kept(step: float, room: int) -> None:
+    """Rising, so that every score beats those before it, falling, and at random; in small rooms and large."""
+    torch.manual_seed(0)
+    scores = torch.randn(3, 9_000).sort(dim=1).values if step else torch.randn(3, 9_000)
+    vectors = (scores if step >= 0 else scores.flip(1)).T.contiguous()  # [N, 3]
+    best = fast.Best(torch.eye(3), 20, torch.empty(room))
+    for begin in range(0, 9_000, 200):
+        best.add(vectors[begin : begin + 200])
+    best.finish()
+    expected = vectors.T.topk(20, dim=1)
+    assert torch.equal(best.scores, expected.values)
+    assert torch.equal(best.rows, expected.indices)
+
+
+def test_a_process_without_shards_works_in_the_batches_of_the_others(tmp_path: Path) -> None:
+    shards = open_shards(folder_of(tmp_path, ["a"], np.ones((1, 384), np.float32), 1))
+    some, none = Matrix(shards, CPU, width=384), Matrix([], CPU, width=384)
+    for candidates in (42, 1032):
+        assert some.queries_a_block(candidates) == none.queries_a_block(candidates)
+        assert some.queries_a_pass(candidates) == none.queries_a_pass(candidates)

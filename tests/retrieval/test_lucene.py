@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from seedcli.base.errors import DataError, SeedError
 from seedcli.base.progress import Silent
 from seedcli.data.records import Query
-from seedcli.retrieval.lucene import Child, build_index, java_home, java_version, search_index
+from seedcli.retrieval.lucene import Child, WordSearcher, build_index, java_home, java_version, search_index
 from seedcli.retrieval.runs import Ranking
 
 PASSAGES = {  # words that the Porter stemmer leaves alone, no stop words: what is written is what is indexed
@@ -78,6 +79,44 @@ def test_ties_at_the_cut_go_to_the_higher_id(found: dict[str, Ranking]) -> None:
 
 def test_ids_and_words_of_any_script_are_found(found: dict[str, Ranking]) -> None:
     assert found["straße"].documents == ["ünï 😀"]
+
+
+def test_the_weights_of_words_make_up_a_score_and_any_depth_is_found_by_one_process(folder: Path) -> None:
+    with closing(WordSearcher(folder)) as searcher:
+        text = "red birds red, missing THE nest"
+        (ranking,) = searcher.search([Query("q", text)], 10, Silent())
+        child = searcher.child
+        scores = dict(zip(ranking.documents, ranking.scores.tolist(), strict=True))
+        assert searcher.weights(text, "d1") == [
+            ("red", pytest.approx(2 * bm25("red", PASSAGES["d1"]))),
+            ("bird", pytest.approx(bm25("bird", PASSAGES["d1"]))),
+            ("miss", 0),
+            ("nest", 0),
+        ]
+        for id_, score in scores.items():
+            assert sum(weight for _, weight in searcher.weights(text, id_)) == pytest.approx(score)
+        (first,) = searcher.search([Query("q", text)], 1, Silent())
+        assert first.documents == ranking.documents[:1]
+        assert searcher.weights("straße", "ünï 😀")[0][1] > 0
+        assert searcher.child is child
+
+
+def test_a_question_that_is_not_waited_for_ends_its_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(WordSearcher(folder)) as searcher:
+        child = searcher.started()
+
+        class Stopped:
+            def readline(self) -> str:
+                raise KeyboardInterrupt
+
+        answers = child.answers
+        monkeypatch.setattr(child, "answers", Stopped())
+        with pytest.raises(KeyboardInterrupt):
+            list(searcher.search([Query("q", "moss")], 1, Silent()))
+        assert child.process.poll() is not None
+        answers.close()
+        (ranking,) = searcher.search([Query("q", "lake")], 1, Silent())
+        assert ranking.documents == ["d4"]
 
 
 @pytest.mark.parametrize("text", ["missing", "", "the of and"])

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from seedcli.base.errors import DataError
-from seedcli.retrieval.runs import LINES_AT_ONCE, Ranking, Run, read_run, run_of, run_path, write_run
+from seedcli.retrieval.run_files import LINES_AT_ONCE, read_run, run_path, write_run
+from seedcli.retrieval.runs import Ranking, Run, run_of
 
 
 def ranking(query: str, **scores: float) -> Ranking:
@@ -118,7 +119,7 @@ def test_a_run_is_named_by_its_file_or_its_folder(tmp_path):
     written(tmp_path / "run.trec", "q Q0 a 1 1 t\n")
     assert run_path(tmp_path) == run_path(tmp_path / "run.trec") == tmp_path / "run.trec"
     (tmp_path / "index").mkdir()
-    with pytest.raises(DataError, match=r"index: no run\.trec in it; give a folder that seed search left"):
+    with pytest.raises(DataError, match=r"index: no run\.trec or run\.parquet in it"):
         run_path(tmp_path / "index")
 
 

@@ -35,9 +35,12 @@ def test_shards_read_back_to_the_bit_in_their_order(tmp_path: Path) -> None:
 def test_vectors_stay_on_the_disk_and_are_not_written_to(tmp_path: Path) -> None:
     write_shard(shard_path(tmp_path, 0), IDS, vectors())
     (shard,) = open_shards(tmp_path)
-    assert isinstance(shard.vectors, np.memmap)
-    assert shard.vectors.mode == "r"
-    assert shard.ids() == IDS
+    mapped = shard.vectors
+    assert isinstance(mapped.base, np.memmap)
+    before = mapped.copy()
+    mapped[:] = 0
+    assert (shard.vectors == before).all()
+    assert list(read_ids([shard])) == IDS
     assert [path.name for path in tmp_path.iterdir()] == ["vectors-00000.safetensors"]
 
 
@@ -73,13 +76,16 @@ def broken_header(path: Path) -> None:
         lambda path: save_file({"vectors": vectors().astype(np.float64), **no_ids(5)}, path),
         lambda path: save_file({"vectors": vectors()[0], **no_ids(5)}, path),
         lambda path: save_file({"vectors": vectors(), **no_ids(4)}, path),
+        lambda path: save_file({"vectors": vectors().astype(np.int8), **no_ids(5)}, path),
+        lambda path: save_file({"vectors": vectors(), **no_ids(5), "id_offsets": np.arange(6) - 3}, path),
+        lambda path: save_file({"vectors": vectors(), **no_ids(5), "id_offsets": np.arange(6) * 9}, path),
     ],
 )
 def test_what_is_no_shard_is_told_by_name(tmp_path: Path, damage: Any) -> None:
     path = shard_path(tmp_path, 0)
     write_shard(path, IDS, vectors())
     damage(path)
-    with pytest.raises(DataError, match=r"vectors-00000\.safetensors: not a shard of vectors"):
+    with pytest.raises(DataError, match=r"vectors-00000\.safetensors: (not a shard of vectors|its ids are broken)"):
         list(read_ids(open_shards(tmp_path)))
 
 
@@ -94,6 +100,40 @@ def test_a_folder_without_vectors_and_one_of_unequal_widths_are_told(tmp_path: P
     write_shard(shard_path(tmp_path, 1), IDS, vectors(5, 4))
     with pytest.raises(DataError, match="vectors of different widths"):
         open_shards(tmp_path)
+    write_shard(shard_path(tmp_path, 1), IDS, vectors(5, 3), "float16")
+    with pytest.raises(DataError, match="different widths or kinds"):
+        open_shards(tmp_path)
+
+
+def test_half_precision_and_codes_read_back_as_near_as_they_can_be(tmp_path: Path) -> None:
+    """float16 has 11 bits; a code is within half a step of 1/127 of its vector's largest number."""
+    given = vectors(200, 30) * np.float32(10.0) ** np.arange(-100, 100)[:, None].clip(-6, 3).astype(np.float32)
+    given[7] = 0
+    ids = [f"{row}" for row in range(200)]
+    for number, kind in enumerate(("float16", "int8")):
+        write_shard(shard_path(tmp_path / kind, number), ids, given, kind)  # type: ignore[arg-type]
+    (half,), (codes,) = open_shards(tmp_path / "float16"), open_shards(tmp_path / "int8")
+    assert (half.bytes, codes.bytes) == (200 * 30 * 2, 200 * (30 + 4))
+    assert (half.vectors == given.astype(np.float16)).all()
+    step = np.abs(given).max(axis=1, keepdims=True) / 127
+    assert (np.abs(codes.vectors - given) <= 0.501 * step).all()
+    assert codes.stored().values.dtype == np.int8
+    for shard in (half, codes):
+        assert (shard.stored(20, 50).floats(np.array([3, 29])) == shard.vectors[[23, 49]]).all()
+        assert shard.names().at(np.array([2, 150])).tolist() == [b"2", b"150"]
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8"])
+def test_what_a_kind_cannot_hold_is_refused(tmp_path: Path, kind: Any) -> None:
+    given = vectors()
+    given[2, 1] = np.nan
+    with pytest.raises(DataError, match="a vector holds NaN"):
+        write_shard(shard_path(tmp_path, 0), IDS, given, kind)
+    given[2, 1] = 70_000
+    if kind == "float16":
+        with pytest.raises(DataError, match="a vector holds 70000, too large for float16; store float32 or int8"):
+            write_shard(shard_path(tmp_path, 0), IDS, given, kind)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_shard_that_was_not_finished_is_not_seen(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 from seedcli.base.errors import DataError, FolderError
 from seedcli.base.manifest import identify, read_manifest
 from seedcli.data.sources import open_collection
-from seedcli.retrieval.runs import Ranking, read_run, run_of
-from seedcli.stages.candidates import known_rows
+from seedcli.retrieval.run_files import read_run
+from seedcli.retrieval.runs import Ranking, run_of
+from seedcli.retrieval.vectors import open_shards, shard_path, write_shard
+from seedcli.stages.candidates import known
 
 
 @pytest.fixture
@@ -63,11 +65,13 @@ def test_qrels_name_candidates_whatever_their_grade(chain, rerank, tmp_path):
     assert ids(rerank(chain.beir, split="test")) == of_split
 
 
-def test_what_the_index_or_the_candidates_lack_is_counted_and_named():
+def test_what_the_index_or_the_candidates_lack_is_counted_and_named(tmp_path):
     named = {"q1": ["a", "yeti", "b"], "q2": ["yeti", "troll"], "q4": ["b"]}
     run = run_of(Ranking(query, own, np.zeros(len(own), np.float32)) for query, own in named.items())
-    rows, problems = known_rows(run, ["q4", "q1", "q2", "q3"], np.array([b"b", b"c", b"a", b"b"]))
+    write_shard(shard_path(tmp_path, 0), ["b", "c", "a", "b"], np.zeros((4, 1), np.float32))
+    (rows, counts), problems = known(run, ["q4", "q1", "q2", "q3"], open_shards(tmp_path))
     assert [sorted(own.tolist()) for own in rows] == [[0, 3], [0, 2, 3], [], []]  # b stands twice
+    assert counts.tolist() == [1, 2, 0, 0]
     assert list(problems) == [
         "3 candidates that the index lacks (yeti, troll, ...)",
         "2 queries without a candidate, which are left out (q2, q3)",

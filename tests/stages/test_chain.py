@@ -15,7 +15,7 @@ from seedcli.base.errors import ConfigError, DataError, FolderError
 from seedcli.base.manifest import finished, identify, located, read_manifest
 from seedcli.cli import app
 from seedcli.data.sources import open_collection
-from seedcli.retrieval.runs import read_run
+from seedcli.retrieval.run_files import read_run
 
 SMALL = {"optimize.steps": 3, "optimize.batch_size": 8, "optimize.warmup": 1}
 

@@ -281,9 +281,16 @@ def test_the_quicker_one_computes_and_a_line_says_why(case, tmp_path, asked, bot
 
     monkeypatch.setattr(encode_runtime, "timed", timed)
     monkeypatch.setattr(encode_runtime, "WORTH", 0)
-    manifest, lines = encoded(tmp_path / "out", **asked)
+    manifest, lines = encoded(tmp_path / "out", dim=16, **asked)
     assert manifest.metrics["runtime"] == name
     assert told in lines[-1]
+
+
+@pytest.mark.slow
+def test_int8_vectors_are_cut_to_a_width(tmp_path, asked, both):  # noqa: ARG001
+    manifest, lines = encoded(tmp_path / "out", dim=16, **asked, **{"machine.precision": "int8"})
+    assert (manifest.metrics["width"], manifest.metrics["runtime"]) == (16, "onnx")
+    assert any(line.startswith("int8 vectors have a cosine of ") for line in lines)
 
 
 @pytest.mark.slow
@@ -311,10 +318,10 @@ def test_what_was_chosen_at_first_goes_on_computing(tmp_path, asked, both, monke
     monkeypatch.setattr(encode_runtime, "quicker", lambda *_: "onnx")
     made = encoding.write_encoded
 
-    def stopped(parts: Any, model: Any, role: Any, path: Path, advance: Any) -> None:
+    def stopped(parts: Any, model: Any, role: Any, path: Path, *rest: Any) -> None:
         if path.name == "vectors-00001.safetensors":
             raise KeyboardInterrupt
-        made(parts, model, role, path, advance)
+        made(parts, model, role, path, *rest)
 
     monkeypatch.setattr(encoding, "write_encoded", stopped)
     options = asked | {"shard_size": 20}

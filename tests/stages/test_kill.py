@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from seedcli.base.manifest import read_manifest
+from seedcli.retrieval.run_files import read_run
 from seedcli.training.checkpoint import checkpoints
 from seedcli.training.log import NEVER_THE_SAME
 
@@ -137,3 +138,37 @@ def test_killed_encoding_goes_on_to_the_same_bytes(chain, tmp_path, perform, lis
     ]
     assert shards_of[0] == shards_of[1]
     assert len(shards_of[1]) == shards
+
+
+@pytest.mark.parametrize("run_format", ["trec", "parquet"])
+def test_a_killed_search_goes_on_after_its_last_part(run_format, chain, tmp_path, perform):
+    """Of 4,096 queries each; what is there already isn't searched for again."""
+    asked = tmp_path / "asked.jsonl"
+    with asked.open("w") as file:
+        file.writelines(
+            json.dumps({"_id": f"q{row}", "text": f"what does animal {row} eat"}) + "\n" for row in range(9_000)
+        )
+    options = {
+        "index": f"[{chain.flat}]",
+        "queries": asked,
+        "depth": 20,
+        "run_format": run_format,
+        "machine.threads": 1,
+    }
+    given = interrupted("search", options | {"out": tmp_path / "out"}, "parts-of-4096/00000.*", lambda _: {})
+    (first,) = (given["out"] / "parts-of-4096").glob("00000.*")
+    written = first.stat().st_mtime_ns, first.stat().st_ino
+    again = subprocess.Popen(command("search", given), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    states = set()
+    while again.poll() is None:
+        states |= {(path.stat().st_mtime_ns, path.stat().st_ino) for path in [first] if path.exists()}
+        time.sleep(0.005)
+    assert again.returncode == 0
+    assert states == {written}
+    perform("search", out=tmp_path / "whole", **options | {"index": [str(chain.flat)]})
+    names = {path.name for path in given["out"].iterdir()}
+    assert names == {path.name for path in (tmp_path / "whole").iterdir()}
+    one, other = (read_run(folder / f"run.{run_format}") for folder in (given["out"], tmp_path / "whole"))
+    assert one.queries == other.queries
+    assert (one.documents == other.documents).all()
+    assert (one.scores == other.scores).all()

@@ -13,7 +13,7 @@ from seedcli.data.tokenised import write_texts
 from seedcli.models.encoder import EncoderSettings
 from seedcli.negatives.examples import open_examples, write_examples
 from seedcli.negatives.sampling import ContrastiveBatches, Grouping
-from seedcli.retrieval.runs import read_run
+from seedcli.retrieval.run_files import read_run
 
 TOPICS = ("otter", "heron", "falcon", "salmon", "gecko", "walrus")
 PHRASES = ("the {0}", "an old {0}", "look for the {0}", "where does the {0} live")

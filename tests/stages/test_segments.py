@@ -17,7 +17,7 @@ from seedcli.base.progress import Silent
 from seedcli.base.runtime import Runtime
 from seedcli.configs.finetune import FinetuneConfig, Negatives, Optimize
 from seedcli.models.towers import open_towers
-from seedcli.retrieval.runs import read_run
+from seedcli.retrieval.run_files import read_run
 from seedcli.stages.training_memory import memory_held, smaller_chunk
 
 FOOD = {

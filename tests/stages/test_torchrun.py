@@ -57,6 +57,41 @@ def test_two_processes_encode_the_same_shards(runtime, chain, tmp_path, perform,
     assert listing(tmp_path / "two").keys() == listing(tmp_path / "one").keys()
 
 
+def test_two_processes_search_their_shards_and_leave_what_one_leaves(chain, tmp_path, perform):
+    """Nine shards, or one; queries as words, and as vectors; a bound of memory; more passages asked than there are."""
+    vectors, index, asked = tmp_path / "vectors", tmp_path / "index", tmp_path / "asked"
+    perform("encode", out=vectors, model=chain.retriever, corpus=chain.beir, shard_size=7)
+    perform("encode", out=asked, model=chain.retriever, queries=chain.beir)
+    perform("index", out=index, vectors=vectors)
+    cases = {"words": ["--queries", chain.beir, "--depth", 5], "vectors": ["--queries", asked, "--memory", "1g"]}
+    for name, options in [*cases.items(), ("one", cases["vectors"])]:
+        index = chain.flat if name == "one" else index
+        told = torchrun("search", "--index", index, "--out", tmp_path / f"two-{name}", "--threads", 1, *options)
+        assert told.count("run.trec") <= 1
+        done = subprocess.run(
+            [SEED, "search", "--index", index, "--out", tmp_path / f"one-{name}", "--threads", "1", *map(str, options)],
+            capture_output=True, text=True, check=False, env=ENVIRONMENT,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        one, two = ((tmp_path / f"{count}-{name}" / "run.trec").read_bytes() for count in ("one", "two"))
+        assert one == two
+        assert len(one) > 1_000
+        assert not list((tmp_path / f"two-{name}").glob("parts*"))
+
+
+def test_a_question_is_answered_by_one_process(chain):
+    told = torchrun("search", "--index", chain.flat, "what does the otter eat", fails=True)
+    assert "questions are answered by one process: call it without torchrun" in told
+
+
+def test_bm25_and_fusion_are_one_process(chain, tmp_path):
+    told = torchrun(
+        "search", "--index", chain.words, "--queries", chain.beir, "--out", tmp_path / "out", fails=True
+    )  # fmt: skip
+    assert "bm25 indexes, fusion and --candidates run as one process: call it without torchrun" in told
+    assert not (tmp_path / "out").exists()
+
+
 PRETRAINING = {
     "words.length": 32, "model.size": "tiny", "model.dropout": 0, "optimize.steps": 40, "optimize.batch_size": 9,
     "optimize.micro_batch": 2, "optimize.warmup": 1, "optimize.lr": 1e-3, "saving.log_every": 1,

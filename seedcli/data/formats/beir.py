@@ -29,7 +29,7 @@ def open_folder(folder: Path) -> Collection | None:
     }
     return Collection(
         folder,
-        partial(files.read_passages, corpus),
+        files.passage_files(corpus),
         {"": partial(files.read_queries, queries)} if queries else {},
         {split: partial(files.read_qrels, paths) for split, paths in qrels.items()},
     )

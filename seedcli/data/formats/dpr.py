@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seedcli.base.errors import DataError
-from seedcli.data.collections import Collection
+from seedcli.data.collections import Collection, PassageFiles
 from seedcli.data.formats.filenames import files_by_split, first_file
 from seedcli.data.lines import field, first_line, id_field, open_bytes, read_jsonl, read_lines, read_table
 from seedcli.data.records import Example, Passage, Query, clean
@@ -39,7 +39,7 @@ def open_folder(folder: Path) -> Collection | None:
         return None
     return Collection(
         folder,
-        partial(read_passages, passages),
+        PassageFiles([passages], read_passages),
         {split: partial(read_questions, path) for split, path in _splits(folder, QUESTIONS).items()},
         example_readers={split: partial(read_examples, path) for split, path in _splits(folder, EXAMPLES).items()},
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seedcli.base.errors import DataError
-from seedcli.data.collections import Collection
+from seedcli.data.collections import Collection, PassageFiles
 from seedcli.data.formats import dpr, fields, mind, msmarco, parquet, scored, trec
 from seedcli.data.formats.fields import UNTOLD, Told
 from seedcli.data.lines import first_line, suffix, unpacked
@@ -70,14 +70,13 @@ def open_file(path: Path) -> Collection:
     def whole(reader: Callable[[Path], Any] | None) -> dict[str, Any]:
         return {"": partial(reader, path)} if reader else {}
 
-    passages = partial(found.passages, path) if found.passages else None
+    passages = PassageFiles([path], found.passages) if found.passages else None
     return Collection(path, passages, whole(found.queries), whole(found.qrels), whole(found.examples))
 
 
-def read_passages(paths: Sequence[Path], told: Told = UNTOLD) -> Iterator[Passage]:
-    """The passages of several files, one after the other."""
-    for path in paths:
-        yield from _reader("passages", path, told)()
+def passage_files(paths: Sequence[Path], told: Told = UNTOLD) -> PassageFiles:
+    """The reader of passages that several files hold."""
+    return PassageFiles(paths, lambda path: _reader("passages", path, told)())
 
 
 def read_queries(paths: Sequence[Path], told: Told = UNTOLD) -> Iterator[Query]:
@@ -99,7 +98,6 @@ def read_examples(paths: Sequence[Path], told: Told = UNTOLD) -> Iterator[Exampl
 
 
 READ: dict[str, Callable[..., Any]] = {
-    "passages": read_passages,
     "queries": read_queries,
     "qrels": read_qrels,
     "examples": read_examples,

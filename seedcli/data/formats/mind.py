@@ -6,7 +6,7 @@ from pathlib import Path
 from sys import intern
 
 from seedcli.base.errors import DataError
-from seedcli.data.collections import Collection
+from seedcli.data.collections import Collection, PassageFiles
 from seedcli.data.formats.filenames import first_file
 from seedcli.data.lines import field, id_field, read_table
 from seedcli.data.records import SEPARATOR, Example, Impression, Passage, Qrels, Query
@@ -21,11 +21,12 @@ def open_folder(folder: Path) -> Collection | None:
     news, behaviors = first_file(folder, "news.tsv"), first_file(folder, "behaviors.tsv")
     if news is None:
         return None
+    passages = PassageFiles([news], read_news)
     if behaviors is None:
-        return Collection(folder, partial(read_news, news))
+        return Collection(folder, passages)
     queries = partial(read_histories, behaviors, news)
     qrels, examples = partial(read_clicks, behaviors), partial(read_examples, behaviors)
-    return Collection(folder, partial(read_news, news), {"": queries}, {"": qrels}, {"": examples})
+    return Collection(folder, passages, {"": queries}, {"": qrels}, {"": examples})
 
 
 def read_news(path: Path) -> Iterator[Passage]:

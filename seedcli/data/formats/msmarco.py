@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from seedcli.base.errors import DataError
-from seedcli.data.collections import Collection
+from seedcli.data.collections import Collection, PassageFiles
 from seedcli.data.formats.filenames import files_by_split, first_file
 from seedcli.data.formats.trec import read_qrels
 from seedcli.data.lines import field, id_field, read_lines, read_table
@@ -37,9 +37,9 @@ def open_folder(folder: Path) -> Collection | None:
     passages, documents = first_file(folder, "collection.tsv"), first_file(folder, "msmarco-docs.tsv")
     triples = first_file(folder, *TRIPLES)
     if passages:
-        reader = partial(read_passages, passages)
+        reader = PassageFiles([passages], read_passages)
     elif documents:
-        reader = partial(read_documents, documents)
+        reader = PassageFiles([documents], read_documents)
     else:
         return None
     return Collection(

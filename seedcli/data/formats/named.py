@@ -37,9 +37,9 @@ def open_folder(folder: Path) -> Collection | None:
         if len(written) > 1 or not isinstance(written["irds"], str):
             raise DataError(f"{path}: irds: expected the name of a dataset, and no other key")
         return irds.open_dataset(written["irds"])
-    check_keys(written, files.READ, f"{path}")
+    check_keys(written, fields.KNOWN, f"{path}")
     if not written:
-        raise DataError(f"{path}: empty; expected {', '.join(files.READ)}")
+        raise DataError(f"{path}: empty; expected {', '.join(fields.KNOWN)}")
     readers = {role: _readers(folder, role, given, f"{path}: {role}") for role, given in written.items()}
     passages = readers.pop("passages", {}).get("")
     return Collection(folder, passages, *(readers.get(role, {}) for role in ("queries", "qrels", "examples")))
@@ -71,7 +71,8 @@ def _reader(folder: Path, role: str, given: Any, where: str) -> Callable[[], Any
     check_keys(names, fields.KNOWN[role], f"{where}.fields")
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise DataError(f"{where}.columns: expected a list of names, got {columns!r:.60}")
-    return partial(files.READ[role], _files(folder, entry.get("file"), where), fields.Told(names, tuple(columns)))
+    paths, told = _files(folder, entry.get("file"), where), fields.Told(names, tuple(columns))
+    return files.passage_files(paths, told) if role == "passages" else partial(files.READ[role], paths, told)
 
 
 def _files(folder: Path, pattern: Any, where: str) -> list[Path]:

@@ -33,7 +33,7 @@ def open_folder(folder: Path) -> Collection | None:
 
     return Collection(
         folder,
-        partial(files.read_passages, [path for paths in splits.values() for path in paths]) if found.passages else None,
+        files.passage_files([path for paths in splits.values() for path in paths]) if found.passages else None,
         by_split(found.queries, files.read_queries),
         by_split(found.qrels, files.read_qrels),
         by_split(found.examples, files.read_examples),
