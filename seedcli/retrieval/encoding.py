@@ -102,7 +102,8 @@ class TextEncoder:
     ):  # fmt: skip
         self.encoder = encoder.eval()
         if graph is None:
-            self.encoder.to(runtime.device).backbone.to(runtime.dtype)  # type: ignore[arg-type]
+            self.encoder.backbone.to(runtime.dtype)  # type: ignore[arg-type]
+            self.encoder.to(runtime.device)
         self.tokenizer = tokenizer
         self.runtime = runtime
         self.budget = Budget(batch_tokens or TOKENS[runtime.device.type], say)

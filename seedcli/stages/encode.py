@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import torch
+
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.progress import Progress
 from seedcli.configs.encode import EncodeConfig
@@ -13,12 +15,13 @@ from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import Survey, survey_passages, survey_queries
 from seedcli.models.encoder import Encoder, model_folder, segmentation
 from seedcli.models.towers import Role, open_tower
-from seedcli.retrieval.encoding import TextEncoder, write_vectors
+from seedcli.retrieval.encoding import WORKERS, TextEncoder, write_vectors
 from seedcli.retrieval.vectors import open_shards
 from seedcli.stages.encode_runtime import CHOICE, check_options, encoder_for
 from seedcli.stages.estimates import LIBRARIES, SAMPLE, announce, rounded, weights
 from seedcli.stages.stage import Outcome, Stage
 
+OBJECTS = 250  # bytes of a text's id and of the array that holds its tokens, beside these
 BYTES = {"float32": 4, "float16": 2, "int8": 1}  # of a number
 
 
@@ -90,10 +93,11 @@ def expect(config: EncodeConfig, stage: Stage, model: TextEncoder, role: Role, s
     settings, width, lengths = model.encoder.settings, model.width, lengths_of(sample)
     cut = Segmentation(length=settings.query_length) if role == "query" else segmentation(settings, model.tokenizer)
     each = float(vector_counts(lengths, cut).mean())
-    shard = min(config.shard_size, survey.records)
-    texts = 3 * survey.characters // survey.records  # as characters, as bytes and as tokens
-    of_shard = int(shard * (8 * width * each + texts))
-    holds = LIBRARIES + 4 * weights(model.encoder) + of_shard + 40 * model.budget.tokens * width
+    vectors = 4 * (model.encoder.size + 2 * width) * each  # whole ones, cut ones, and those on their way to the disk
+    windows = 2 * (OBJECTS + sample[0].itemsize * lengths.mean())  # the one at work, and the one tokenised ahead
+    batches = 0 if stage.runtime.device.type != "cpu" else min(torch.get_num_threads(), WORKERS)
+    holds = int(min(config.shard_size, survey.records) * (vectors + windows))
+    holds += LIBRARIES + 4 * weights(model.encoder) + 40 * batches * model.budget.tokens * model.encoder.size
     tokens = rounded(lengths.mean() * survey.records)
     reads = f"{survey.records:,} texts, about {tokens} tokens, at most {cut.longest} each"
     if settings.several and role == "passage":

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from seedcli.base.errors import ConfigError, SeedError
 from seedcli.base.files import read_json, write_json
+from seedcli.base.machine import size
 from seedcli.configs.encode import EncodeConfig
 from seedcli.data.segments import Rows
 from seedcli.models.graphs import TOKENS, check_graph, graph_folder, kept_graph, open_graph
 from seedcli.models.onnx import TOLERANCE, check_packages, missing_packages
 from seedcli.models.towers import Role, untied
 from seedcli.retrieval.encoding import Compute, TextEncoder
+from seedcli.stages.estimates import weights
 from seedcli.stages.stage import Stage
 
 Name = Literal["torch", "onnx"]
@@ -25,6 +27,7 @@ CHOICE = "begun"  # the folder that a choice is kept in until the stage is finis
 WORTH = 120  # seconds of work; making a graph takes some ten and comparing two, and it may save a quarter
 PATIENCE = 2.0  # seconds of comparing at most, but for a round
 ROUNDS = 3
+MAKING = 14  # bytes held for each weight while a graph is made: the exporter's copies, and the session of its check
 
 
 def check_options(config: EncodeConfig) -> None:
@@ -55,7 +58,10 @@ def encoder_for(
 
     def make() -> Path:
         if not graph_folder(identity, kind).is_dir():
-            stage.progress.say("makes an ONNX graph of the model, once for all corpora")
+            held = size(MAKING * weights(model.encoder))
+            stage.progress.say(
+                f"makes an ONNX graph of the model, once for all corpora: holds about {held} more meanwhile"
+            )
         return kept_graph(model.encoder, model.tokenizer, identity, kind)
 
     def choose() -> Name:

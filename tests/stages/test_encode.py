@@ -74,6 +74,30 @@ def test_a_full_disk_ends_with_a_line_and_loses_no_shard(chain, tmp_path, perfor
     assert {name: vectors(out)[name] for name in made} == made
 
 
+def as_in_a_terminal() -> None:
+    """What starts in the background may be told to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.slow
+def test_an_interruption_ends_encoding_at_once_and_leaves_whole_shards(chain, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", chain.beir, 1_000)
+    options = {"model": chain.retriever, "corpus": corpus, "shard_size": 500, "machine.threads": 2}
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        command(out=out, **options), stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
+    ) as process:
+        while not list(out.glob("vectors-*")) and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert told.splitlines()[-1] == "error: interrupted; repeat the command to go on"
+    assert "Traceback" not in told
+    assert 0 < len(vectors(out)) < 120
+    assert not list(out.glob(".*.part"))
+
+
 @pytest.mark.slow
 def test_kills_at_any_time_repeat_no_finished_shard(chain, tmp_path, perform):
     """Killed again and again, at random moments after something new was finished."""

@@ -40,11 +40,16 @@ def assert_like(folders: tuple[Path, Path], keys: tuple[str, ...]) -> None:
             assert two[key] == pytest.approx(one[key], rel=1e-4), key
 
 
-def test_two_processes_encode_the_same_shards(chain, tmp_path, perform, listing):
-    options = {"model": chain.retriever, "corpus": chain.beir, "shard_size": 7}
-    set_size = ["--set", "shard_size=7", "--threads", 1]
-    torchrun("encode", "--model", chain.retriever, "--corpus", chain.beir, "--out", tmp_path / "two", *set_size)
+@pytest.mark.parametrize("runtime", ["torch", "onnx"])
+def test_two_processes_encode_the_same_shards(runtime, chain, tmp_path, perform, listing):
+    """By ONNX Runtime too: the graph that the first one makes serves both, and a process alone."""
+    if runtime == "onnx":
+        pytest.importorskip("onnxscript", reason='needs pip install "seedcli[onnx]"')
+    options = {"model": chain.retriever, "corpus": chain.beir, "shard_size": 7, "machine.runtime": runtime}
+    given = ["--set", "shard_size=7", "--threads", 1, "--runtime", runtime]
+    torchrun("encode", "--model", chain.retriever, "--corpus", chain.beir, "--out", tmp_path / "two", *given)
     one = perform("encode", out=tmp_path / "one", **options)
+    assert one.metrics["runtime"] == runtime
     two = perform("encode", out=tmp_path / "two", **options)  # done before
     assert two.outputs == one.outputs
     assert two.identity == one.identity
