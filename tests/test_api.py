@@ -139,7 +139,7 @@ def test_a_model_and_an_index_are_loaded_once(chain, monkeypatch):
     index, model = seed.open_index(chain.flat), seed.open_model(chain.retriever)
     before = index.search(QUESTION), model.encode(["otter"], "query")
     monkeypatch.setattr("transformers.AutoModel.from_pretrained", None)
-    monkeypatch.setattr("seedcli.stages.indexes.open_shards", None)
+    monkeypatch.setattr("seedcli.stages.vector_index.open_shards", None)
     assert index.search(QUESTION) == before[0]
     assert np.array_equal(model.encode("otter", "query"), before[1])
 

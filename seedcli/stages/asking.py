@@ -18,8 +18,11 @@ from seedcli.data.sentences import Sentence
 from seedcli.data.sources import open_collection
 from seedcli.retrieval.best_sentences import Scored, best, by_vectors, by_words
 from seedcli.retrieval.hits import Hit
-from seedcli.stages.indexes import FlatIndex, Questions, Searcher, WordIndex
+from seedcli.stages.indexes import Searcher
+from seedcli.stages.questions import Questions
 from seedcli.stages.stage import joined
+from seedcli.stages.vector_index import VectorIndex
+from seedcli.stages.word_index import WordIndex
 
 if TYPE_CHECKING:
     from seedcli.retrieval.encoding import TextEncoder
@@ -54,7 +57,7 @@ class Asking(Closing):
     def __init__(self, config: SearchConfig, runtime: Runtime, progress: Progress):
         self.config, self.progress = config, progress
         self.searcher = Searcher(config, runtime, progress)
-        self.towers: dict[FlatIndex, TextEncoder] = {}
+        self.towers: dict[VectorIndex, TextEncoder] = {}
 
     def load(self) -> None:
         """Load what the first question would; Java starts while the models are read."""
@@ -62,7 +65,7 @@ class Asking(Closing):
             if isinstance(index, WordIndex):
                 index.lucene.started()
         for index in self.searcher.indexes:
-            if isinstance(index, FlatIndex):
+            if isinstance(index, VectorIndex):
                 self.passage_tower(index)
         _ = self.finders
 
@@ -80,7 +83,7 @@ class Asking(Closing):
     def answers(self, question: str, depth: int) -> list[Answer]:
         """The first `depth` passages, each with its best sentence: by the first model, by words where there is none."""
         (hits,) = self.hits([question], depth)
-        flat = next((index for index in self.searcher.indexes if isinstance(index, FlatIndex)), None)
+        flat = next((index for index in self.searcher.indexes if isinstance(index, VectorIndex)), None)
         passages = [hit.passage for hit in hits]
         scored = self.by_vectors(flat, question, passages) if flat else by_words(question, [hit.text for hit in hits])
         return [Answer(hit, best(own)) for hit, own in zip(hits, scored, strict=True)]
@@ -90,14 +93,14 @@ class Asking(Closing):
         reasons, alone = [], len(self.searcher.indexes) == 1
         for folder, index in zip(self.config.index, self.searcher.indexes, strict=True):
             place, score = (rank, hit.score) if alone else self.place(index, question, hit.id)
-            if isinstance(index, FlatIndex):
+            if isinstance(index, VectorIndex):
                 (scored,) = self.by_vectors(index, question, [hit.passage])
                 reasons.append(Reason(folder, place, score, sorted(scored, key=lambda one: -one.score), []))
             else:
                 reasons.append(Reason(folder, place, score, [], index.lucene.weights(clean(question), hit.id)))
         return reasons
 
-    def place(self, index: FlatIndex | WordIndex, question: str, id_: str) -> tuple[int | None, float | None]:
+    def place(self, index: VectorIndex | WordIndex, question: str, id_: str) -> tuple[int | None, float | None]:
         """The rank and score of a passage among the hits of one index that are fused."""
         (ranking,) = index.search(questions_of([question]), self.config.fusion_depth, self.progress)
         if id_ not in ranking.documents:
@@ -112,12 +115,12 @@ class Asking(Closing):
             passages |= find(left - passages.keys())
         return passages
 
-    def by_vectors(self, index: FlatIndex, question: str, passages: Sequence[Passage]) -> list[list[Scored]]:
+    def by_vectors(self, index: VectorIndex, question: str, passages: Sequence[Passage]) -> list[list[Scored]]:
         """Sentences as the model of an index scores them."""
         (query,) = index.encode(questions_of([question]))
         return by_vectors(question, query, passages, self.passage_tower(index))
 
-    def passage_tower(self, index: FlatIndex) -> "TextEncoder":
+    def passage_tower(self, index: VectorIndex) -> "TextEncoder":
         """What encodes passages: the model of the questions, or one of its own."""
         from seedcli.models.towers import open_tower, untied
         from seedcli.retrieval.encoding import TextEncoder
@@ -154,9 +157,9 @@ def open_asking(config: SearchConfig, progress: Progress) -> Iterator[Asking]:
         yield asking
 
 
-def passages_in(index: FlatIndex | WordIndex) -> int:
+def passages_in(index: VectorIndex | WordIndex) -> int:
     """How many passages an index was made of, but for empty ones."""
-    return index.passages if isinstance(index, FlatIndex) else index.size
+    return index.passages if isinstance(index, VectorIndex) else index.size
 
 
 def questions_of(texts: Sequence[str]) -> Questions:

@@ -20,7 +20,9 @@ from seedcli.retrieval.run_files import begun_queries, parts_folder, write_in_pa
 from seedcli.retrieval.vectors import read_ids
 from seedcli.stages.candidates import candidates_path, known, read_candidates
 from seedcli.stages.estimates import LIBRARIES, announce
-from seedcli.stages.indexes import FlatIndex, Questions, Searcher, read_questions
+from seedcli.stages.flat_index import FlatIndex
+from seedcli.stages.indexes import Searcher
+from seedcli.stages.questions import Questions, read_questions
 from seedcli.stages.stage import Outcome, Stage
 
 DEPTH = 1_000
