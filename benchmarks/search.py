@@ -165,7 +165,9 @@ def seed(options: argparse.Namespace) -> dict[str, Any]:
     from seedcli.retrieval.vectors import open_shards
 
     torch.set_num_threads(options.threads[0])
-    matrix = Matrix(open_shards(vectors_folder(options)), torch.device(options.device), keep=True)
+    matrix = Matrix(
+        open_shards(vectors_folder(options)), torch.device(options.device), keep=True, rough=options.device == "cpu"
+    )
 
     def search(queries: NDArray[np.float32]) -> list[Any]:
         names = [str(row) for row in range(len(queries))]

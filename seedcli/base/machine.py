@@ -44,6 +44,13 @@ def resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16."""
+    told_by = Path("/proc/cpuinfo")
+    flags = re.search(r"^flags\s*:(.*)", told_by.read_text() if told_by.exists() else "", re.MULTILINE)
+    return bool(flags and {"amx_bf16", "avx512_bf16"} & set(flags[1].split()))
+
+
 def control_files(name: str) -> Iterator[str]:
     """The contents of a file of this process's control groups (cgroups, both versions) and of those around them."""
     groups = Path("/proc/self/cgroup")

@@ -2,7 +2,8 @@
 
 A document is all vectors under one id, and scores as the best of them does. The fast pass is right up to a bound on
 float32 sums; where that can't exclude that another vector would bring a document among the first k, the query passes
-over all vectors once more, and every one that may is scored slowly. So the result doesn't depend on shards, blocks,
+over all vectors once more, and every one that may is scored slowly. Where rough copies of the vectors are kept, a
+still quicker pass over these picks the candidates, in the same way. So the result doesn't depend on shards, blocks,
 batches, threads, processes or the device.
 Letters: Q queries, N vectors, D their width, k depth, c candidates a query, P pairs of a query and a row.
 """
@@ -22,11 +23,12 @@ from seedcli.base.progress import Advance, Progress
 from seedcli.base.runtime import Runtime
 from seedcli.data.ragged import Ragged
 from seedcli.retrieval.fast import Best, error_bound, exact_scores
-from seedcli.retrieval.matrix import Matrix
+from seedcli.retrieval.matrix import Matrix, Place
 from seedcli.retrieval.runs import Ranking, ordered_once
 from seedcli.retrieval.vectors import Shard
 
 SPARE = 32  # documents beyond k in the fast pass
+MORE = 1.5  # times as many candidates where rough scores pick them
 PRODUCTS = 1 << 18  # in float64 at a time, so that they stay in a core's cache
 
 
@@ -65,7 +67,7 @@ def search(
     A document has about `each` vectors. With a runtime of several processes, each has some of the shards in its
     matrix; all must call this alike, and the first one gets the rankings.
     """
-    at_once = matrix.queries_a_pass(count_of(depth, each))
+    at_once = matrix.queries_a_pass(room_of(depth, each))
     passes = range(0, len(queries), at_once)
     with progress.track("search", len(passes) * matrix.size, "vectors") as advance:
         for begin in passes:
@@ -85,8 +87,13 @@ def merged(own: Iterator[list[Hits]], depth: int, runtime: Runtime) -> Iterator[
 
 
 def count_of(depth: int, each: float) -> int:
-    """Candidates of a query, where documents have about `each` vectors."""
+    """Candidates of a query by float32 scores, where documents have about `each` vectors."""
     return math.ceil((depth + SPARE) * each)
+
+
+def room_of(depth: int, each: float) -> int:
+    """Candidates of a query at most. How queries are batched follows from it, the same in all processes."""
+    return math.ceil(MORE * count_of(depth, each))
 
 
 def nearest(
@@ -96,46 +103,80 @@ def nearest(
 
     Raises DataError for a query that holds no numbers.
     """
-    wanted = count_of(depth, each)
     queries = torch.from_numpy(np.ascontiguousarray(vectors)).to(matrix.device)
     if not queries.isfinite().all():
         raise DataError("a query's vector holds NaN or an infinite number; look for it in the model's weights")
-    several = matrix.queries_a_block(wanted)
-    room, parts = matrix.room(min(several, len(queries))), parted(queries, several)
-    bests = [Best(part, min(wanted, matrix.size), room) for part in parts]
-    for place, block in matrix.blocks():
-        for best in bests:
+    way = roughly if matrix.goes_rough(queries, room_of(depth, each)) else plainly
+    return way(queries, matrix, depth, each, advance)
+
+
+def plainly(queries: Tensor, matrix: Matrix, depth: int, each: float, advance: Advance) -> Iterator[list[Hits]]:
+    """By float32 scores; queries that they don't settle pass over all vectors once more."""
+    parts = list(parted(queries, matrix.queries_a_block(room_of(depth, each))))
+    for part, best in zip(parts, bests(parts, matrix, count_of(depth, each), matrix.blocks(), advance), strict=True):
+        errors = error_bound(part, matrix.longest)
+        hits, unsure = settled(part, best, best.floor.double() + errors, matrix, depth)
+        floors = np.array([hits[row].scores[-1] if len(hits[row].rows) == depth else -np.inf for row in unsure])
+        for row, found in zip(unsure, sifted(part[unsure], floors, errors[unsure], matrix, depth), strict=True):
+            hits[row] = found
+        yield hits
+
+
+def roughly(queries: Tensor, matrix: Matrix, depth: int, each: float, advance: Advance) -> Iterator[list[Hits]]:
+    """By scores of rough copies; queries that they don't settle go plainly.
+
+    Where that is every other one, the vectors are too much alike for copies to tell them apart: there will be no more.
+    """
+    parts, count = list(parted(queries, matrix.queries_a_block(room_of(depth, each)))), room_of(depth, each)
+    found = bests([part.bfloat16() for part in parts], matrix, count, matrix.rough_blocks(), advance)
+    unsettled = 0
+    for part, best in zip(parts, found, strict=True):
+        hits, unsure = settled(part, best, matrix.copies.most(part, best.floor), matrix, depth)
+        if unsure:
+            again = chain.from_iterable(plainly(part[unsure], matrix, depth, each, lambda *_: None))
+            for row, better in zip(unsure, again, strict=True):
+                hits[row] = better
+        unsettled += len(unsure)
+        yield hits
+    if 2 * unsettled > len(queries):
+        matrix.drop_copies()
+
+
+def bests(
+    parts: list[Tensor], matrix: Matrix, count: int, blocks: Iterator[tuple[Place, Tensor]], advance: Advance
+) -> Iterator[Best]:
+    """The best `count` vectors for parts of the queries, [Q, D] each, by one pass over the blocks."""
+    room = matrix.room(max(map(len, parts), default=0), parts[0].dtype if parts else torch.float32)
+    found = [Best(part, min(count, matrix.size), room) for part in parts]
+    for place, block in blocks:
+        for best in found:
             best.add(block)
-            if len(bests) > 1:
+            if len(found) > 1:
                 best.take()
         advance(place.size)
-    for best in bests:
+    for best in found:
         best.finish()
-        yield settled(best, matrix, depth)
+        yield best
 
 
-def settled(best: Best, matrix: Matrix, depth: int) -> list[Hits]:
-    """The hits of queries whose candidates are known."""
+def settled(queries: Tensor, best: Best, most: Tensor, matrix: Matrix, depth: int) -> tuple[list[Hits], list[int]]:
+    """The hits of queries [Q, D] among their candidates, and the queries for which others may be as good.
+
+    `most` [Q]: the greatest inner product that a vector may have which is no candidate.
+    """
     size, count = best.rows.shape
     if not count:
-        return [NOTHING] * size
+        return [NOTHING] * size, []
     rows = best.rows.flatten().cpu().numpy()
     owners = np.repeat(np.arange(size), count)
-    hits = [found.first(None) for found in split(scored(best.queries, owners, rows, matrix), np.full(size, count))]
-    if count == matrix.size:
-        return [found.at(slice(depth)) for found in hits]
-    errors = error_bound(best.queries, matrix.longest)
-    bounds = upward((best.scores[:, -1].double() + errors).cpu().numpy())  # of what is no candidate
+    hits = [found.first(None) for found in split(scored(queries, owners, rows, matrix), np.full(size, count))]
+    bounds = upward(most.cpu().numpy())
     unsure = [
         place
         for place, (found, bound) in enumerate(zip(hits, bounds, strict=True))
-        if len(found.rows) < depth or found.scores[depth - 1] <= bound
+        if count < matrix.size and not (len(found.rows) >= depth and found.scores[depth - 1] > bound)
     ]
-    hits = [found.at(slice(depth)) for found in hits]
-    floors = np.array([hits[place].scores[-1] if len(hits[place].rows) == depth else -np.inf for place in unsure])
-    for place, found in zip(unsure, sifted(best.queries[unsure], floors, errors[unsure], matrix, depth), strict=True):
-        hits[place] = found
-    return hits
+    return [found.at(slice(depth)) for found in hits], unsure
 
 
 def sifted(queries: Tensor, floors: NDArray[np.float64], errors: Tensor, matrix: Matrix, depth: int) -> list[Hits]:

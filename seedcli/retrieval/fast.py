@@ -1,4 +1,4 @@
-"""The fast pass of exact search: float32 scores of all vectors, of which each query's best are kept.
+"""The fast pass of exact search: quick scores of all vectors, of which each query's best are kept.
 
 Letters: Q queries, n vectors of a block, D their width, c candidates a query, S scores that get in, G a group.
 """
@@ -20,19 +20,27 @@ class Best:
     def __init__(self, queries: Tensor, count: int, room: Tensor):
         self.queries, self.count = queries, count
         size = (len(queries), count)
-        self.scores = torch.full(size, -torch.inf, device=queries.device)
+        self.scores = torch.full(size, -torch.inf, dtype=queries.dtype, device=queries.device)
         self.rows = torch.full(size, -1, dtype=torch.int64, device=queries.device)
         self.panel = room[: room.numel() // len(queries) * len(queries)].view(len(queries), -1)
         self.gathered = self.seen = 0  # columns of the panel, and scores that were looked at before
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # queries, scores and rows, [S] each
         self._wait = 0
 
+    @property
+    def floor(self) -> Tensor:
+        """The worst of the best [Q]: no other vector's score is greater."""
+        return self.scores[:, -1] if self.count else self.scores.new_full((len(self.queries),), -torch.inf)
+
     def add(self, vectors: Tensor) -> None:
-        """Score a block [n, D]."""
+        """Score a block [n, D], in the queries' type of numbers."""
         if self.gathered + len(vectors) > self.panel.shape[1]:
             self.take()
         scores = self.panel[:, self.gathered : self.gathered + len(vectors)]
-        torch.mm(self.queries, vectors.T, out=scores)  # of a single query, too: torch.mv is one thread's work
+        if len(self.queries) == 1 and vectors.dtype == torch.bfloat16:
+            torch.mv(vectors, self.queries[0], out=scores[0])
+        else:
+            torch.mm(self.queries, vectors.T, out=scores)  # of a single query, too: in float32 torch.mv has one thread
         self.gathered += len(vectors)
 
     def take(self) -> None:
@@ -63,7 +71,7 @@ class Best:
 
     def _sift(self, scores: Tensor) -> bool:
         """Let those wait that beat the worst of the best, unless these are too many: whether they do."""
-        floor = self.scores[:, -1]
+        floor = self.floor
         size, whole = len(floor), scores.shape[1] // GROUP * GROUP
         groups = scores[:, :whole].unflatten(1, (GROUP, whole // GROUP))  # type: ignore[no-untyped-call]  # [Q, G, n / G]
         likely = groups.amax(1) > floor[:, None]
@@ -93,7 +101,7 @@ class Best:
         counts = torch.bincount(queries, minlength=len(self.queries))
         within = torch.arange(len(queries), device=queries.device) - (counts.cumsum(0) - counts)[queries]
         size = (len(self.queries), int(counts.max()))
-        more = torch.full(size, -torch.inf, device=queries.device)
+        more = torch.full(size, -torch.inf, dtype=scores.dtype, device=queries.device)
         more_rows = torch.full(size, -1, dtype=torch.int64, device=queries.device)
         more[queries, within], more_rows[queries, within] = scores, rows
         self._keep(more, more_rows)

@@ -1,9 +1,12 @@
 """The vectors of all shards as one matrix on a device, read in blocks; kept in memory where that has been granted.
 
+Where there is room for more, and a processor that multiplies bfloat16, rough copies are kept beside them.
+
 Letters: N vectors, D their width, n of a block, P pairs of a query and a vector.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +18,8 @@ from torch import Tensor
 
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.machine import memory as machine_memory
-from seedcli.base.machine import resident, size
+from seedcli.base.machine import multiplies_bfloat16, resident, size
+from seedcli.retrieval.rough import Copies
 from seedcli.retrieval.vectors import Names, Shard, Stored
 
 FLOATS = {"cpu": 1 << 23, "cuda": 1 << 26}  # of a block of vectors, and of scores, at most
@@ -24,6 +28,9 @@ HELD = 24  # bytes for each of these: both, vectors that are converted, and pair
 STEP, TALLEST = 1 << 6, 1 << 16  # vectors of a block: a multiple, and at most
 MOST, PASS = 1 << 9, 1 << 12  # queries whose scores of a block are held together, and of one pass over all, at most
 CANDIDATE, PAIR = 14, 1 << 4  # bytes of a candidate; floats that a pair has the room of
+WORTH, MANY = 32, 32  # vectors a candidate, and queries, from which on rough copies save time
+LARGE = 1e30  # a query's number from which on products may overflow
+ROUGH, SAMPLE = 2, 1_000  # bytes of a number in a rough copy; vectors whose mean is their centre
 
 
 class Place(NamedTuple):
@@ -42,14 +49,15 @@ class Place(NamedTuple):
 class Matrix:
     """Blocks of the shards' vectors on a device, `floats` at a time; `keep`: those that were read stay in memory.
 
-    Of several processes one may have no shard: `width` is that of the others' then, so that all work in equal batches.
+    `rough`: copies of them may stay there, too. Of several processes one may have no shard: `width` is that of the
+    others' then, so that all work in equal batches.
     """
 
     def __init__(
         self, shards: Sequence[Shard], device: torch.device, floats: int = FLOATS["cpu"], keep: bool = False,
-        width: int | None = None,
+        rough: bool = False, width: int | None = None,
     ):  # fmt: skip
-        self.shards, self.device, self.floats, self.keep = shards, device, floats, keep
+        self.shards, self.device, self.floats, self.keep, self.rough = shards, device, floats, keep, rough
         self.width = width or (shards[0].width if shards else 1)
         self.size = sum(shard.size for shard in shards)
         self.block = min(TALLEST, max(STEP, floats // self.width // STEP * STEP))
@@ -64,6 +72,18 @@ class Matrix:
         self._names: dict[Path, Names] = {}  # of shards whose vectors are kept
         self._longest = [-1.0] * len(self.places)  # norms, once they are known
         self._room = torch.empty(0)
+        self._searches = 0
+
+    def goes_rough(self, queries: Tensor, candidates: int) -> bool:
+        """Whether the next search for queries [Q, D] is better over rough copies, which must be made at first."""
+        before, self._searches = self._searches, self._searches + 1
+        worth = self.size > WORTH * candidates and (before > 0 or len(queries) >= MANY)
+        return self.rough and worth and bool(queries.abs().max() < LARGE)
+
+    def drop_copies(self) -> None:
+        """Make no more rough copies."""
+        self.rough = False
+        del self.copies
 
     @property
     def pairs(self) -> int:
@@ -79,9 +99,10 @@ class Matrix:
         several = self.queries_a_block(candidates)
         return max(1, min(PASS, 8 * self.floats // (CANDIDATE * candidates)) // several) * several
 
-    def room(self, queries: int) -> Tensor:
+    def room(self, queries: int, kind: torch.dtype = torch.float32) -> Tensor:
         """Place for scores of so many queries: all, or `floats` of them, but those of a block at least."""
-        return torch.empty(min(max(self.floats, queries * self.block), queries * self.size), device=self.device)
+        count = min(max(self.floats, queries * self.block), queries * self.size)
+        return torch.empty(count, dtype=kind, device=self.device)
 
     @property
     def longest(self) -> float:
@@ -94,13 +115,21 @@ class Matrix:
         Raises DataError for a vector that holds no numbers.
         """
         for number, place in enumerate(self.places):
-            values = self._floats(number)
-            if self._longest[number] < 0:
-                longest = float(torch.linalg.vector_norm(values, dim=1).max())
-                if not np.isfinite(longest):
-                    raise DataError(f"{place.shard.path}: a vector holds NaN or numbers too large; encode anew")
-                self._longest[number] = longest
-            yield place, values
+            yield place, self._checked(number)
+
+    def rough_blocks(self) -> Iterator[tuple[Place, Tensor]]:
+        """The rough copies of all vectors, a block [n, D] at a time, which stay in memory.
+
+        Raises DataError for a vector that holds no numbers.
+        """
+        for number, place in enumerate(self.places):
+            yield place, self.copies.of(number, partial(self._checked, number))
+
+    @cached_property
+    def copies(self) -> Copies:
+        rows = np.unique(np.linspace(0, self.size - 1, min(SAMPLE, self.size)).astype(np.int64))
+        parts = [part.double().sum(0) for _, part in self.vectors(rows, SAMPLE)]
+        return Copies((torch.stack(parts).sum(0) / len(rows)).float())
 
     def vectors(self, rows: NDArray[np.int64], most: int) -> Iterator[tuple[slice, Tensor]]:
         """The vectors of ascending rows as float32, at most so many at a time [n, D], and which of the rows' they are.
@@ -138,6 +167,17 @@ class Matrix:
             yield number, begin, end
             begin = end
 
+    def _checked(self, number: int) -> Tensor:
+        """A block as float32, of which the norm of the longest vector is known."""
+        values = self._floats(number)
+        if self._longest[number] < 0:
+            longest = float(torch.linalg.vector_norm(values, dim=1).max())
+            if not np.isfinite(longest):
+                path = self.places[number].shard.path
+                raise DataError(f"{path}: a vector holds NaN or numbers too large; encode anew")
+            self._longest[number] = longest
+        return values
+
     def _floats(self, number: int) -> Tensor:
         """A block as float32, in a place that it shares with others unless it is stored so."""
         values, scales = self._block(number)
@@ -168,10 +208,12 @@ class Matrix:
         if number in self._kept:
             return self._kept[number]
         place = self.places[number]
-        block = _on_device(place.shard.stored(place.begin, place.end), self.device)
+        values, scales = _on_device(place.shard.stored(place.begin, place.end), self.device)
         if self.keep:
-            self._kept[number] = block
-        return block
+            if values.device.type == "cpu":
+                values = values.clone()  # out of the file's mapping: its small pages are read a quarter slower
+            self._kept[number] = values, scales
+        return values, scales
 
 
 def _on_device(stored: Stored, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -180,10 +222,11 @@ def _on_device(stored: Stored, device: torch.device) -> tuple[Tensor, Tensor | N
 
 
 class Room(NamedTuple):
-    """What a matrix may hold: `floats` at a time, and whether it keeps all vectors."""
+    """What a matrix may hold: `floats` at a time, and whether it keeps all vectors, and rough copies of them."""
 
     floats: int
     keep: bool
+    rough: bool
 
 
 def room_for(shards: Sequence[Shard], device: torch.device, memory: int | None = None, processes: int = 1) -> Room:
@@ -201,8 +244,11 @@ def room_for(shards: Sequence[Shard], device: torch.device, memory: int | None =
     room = granted - HELD * floats
     if device.type == "cuda":
         room = int(0.8 * torch.cuda.mem_get_info(device)[0]) - HELD * floats
-    shares = (shards[rank::processes] for rank in range(processes))
-    return Room(floats, max(sum(shard.bytes + shard.id_bytes for shard in share) for share in shares) <= room)
+    shares = [shards[rank::processes] for rank in range(processes)]
+    kept = max(sum(shard.bytes + shard.id_bytes for shard in share) for share in shares)
+    copies = max(sum(shard.size * shard.width * ROUGH for shard in share) for share in shares)
+    rough = device.type == "cpu" and multiplies_bfloat16() and kept + copies <= room
+    return Room(floats, kept <= room, rough)
 
 
 def open_matrix(shards: Sequence[Shard], device: torch.device) -> Matrix:

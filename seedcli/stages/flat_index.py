@@ -5,7 +5,7 @@ from functools import cached_property
 
 from seedcli.base.progress import Progress
 from seedcli.retrieval import exact
-from seedcli.retrieval.matrix import HELD, Matrix, Room, room_for
+from seedcli.retrieval.matrix import HELD, ROUGH, Matrix, Room, room_for
 from seedcli.retrieval.runs import Ranking
 from seedcli.stages.questions import Questions
 from seedcli.stages.vector_index import VectorIndex
@@ -31,5 +31,7 @@ class FlatIndex(VectorIndex):
 
     def memory(self) -> int:
         """Bytes that a search holds beside the libraries."""
-        room, stored = self.room(), sum(shard.bytes for shard in self.shards) // self.runtime.world
-        return HELD * room.floats + room.keep * stored
+        room, here = self.room(), self.runtime.world
+        kept = room.keep * sum(shard.bytes for shard in self.shards) // here
+        copies = room.rough * ROUGH * self.size * self.shards[0].width // here
+        return HELD * room.floats + kept + copies

@@ -24,6 +24,7 @@ from seedcli.stages.flat_index import FlatIndex
 from seedcli.stages.indexes import Searcher
 from seedcli.stages.questions import Questions, read_questions
 from seedcli.stages.stage import Outcome, Stage
+from seedcli.stages.vector_index import VectorIndex
 
 DEPTH = 1_000
 LINE = {"trec": 48, "parquet": 16}  # bytes of a line of a run
@@ -64,7 +65,7 @@ def find(config: SearchConfig, stage: Stage, questions: Questions, path: Path) -
     """Write the run of all that the indexes hold."""
     total, depth = len(questions.queries), config.depth or DEPTH
     with closing(Searcher(config, stage.runtime, stage.progress)) as searcher:
-        expect(searcher, stage, total, depth, LINE[config.run_format])
+        expect(searcher, stage, questions, depth, LINE[config.run_format])
         if len(searcher.indexes) > 1:  # fusion gives no ranking to a query without hits
             write_run(path, searcher.search(questions, depth), "seed")
             return
@@ -101,12 +102,15 @@ def rerank(config: SearchConfig, stage: Stage, questions: Questions, path: Path)
     return {"queries": len(places), "candidates": int(counts.sum())}
 
 
-def expect(searcher: Searcher, stage: Stage, questions: int, depth: int, line: int) -> None:
+def expect(searcher: Searcher, stage: Stage, questions: Questions, depth: int, line: int) -> None:
     """Tell what is to come."""
+    count = len(questions.queries)
     sizes = " and ".join(f"{index.size:,} {index.unit}" for index in searcher.indexes)
     holds = LIBRARIES + sum(index.memory() for index in searcher.indexes)
+    if questions.vectors is None:
+        holds += sum(index.model_bytes() for index in searcher.indexes if isinstance(index, VectorIndex))
     hits = min(depth, sum(index.size for index in searcher.indexes))
-    announce(stage, f"{questions:,} queries, {sizes}", holds, {stage.folder: 2 * line * questions * hits})
+    announce(stage, f"{count:,} queries, {sizes}", holds, {stage.folder: 2 * line * count * hits})
 
 
 def expect_candidates(

@@ -18,7 +18,7 @@ from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.configs.search import SearchConfig
 from seedcli.data.records import Query
-from seedcli.models.towers import open_tower
+from seedcli.models.towers import open_tower, tower_folder
 from seedcli.retrieval.encoding import TextEncoder
 from seedcli.retrieval.run_files import PART
 from seedcli.retrieval.runs import Ranking
@@ -54,6 +54,11 @@ class VectorIndex(ABC):
     def model(self) -> TextEncoder:
         encoder, tokenizer = open_tower(located(self.vectors, self.encoded, "model"), "query")
         return TextEncoder(encoder, tokenizer, self.runtime, width=self.shards[0].width)
+
+    def model_bytes(self) -> int:
+        """Of the weights that encode the questions."""
+        tower = tower_folder(located(self.vectors, self.encoded, "model"), "query")
+        return sum(path.stat().st_size for path in tower.glob("*.safetensors"))
 
     def encode(self, questions: Questions) -> NDArray[np.float32]:
         """The questions as vectors [Q, D]. Raises DataError when they were encoded by another model."""

@@ -14,7 +14,9 @@ from seedcli.base.progress import Silent
 from seedcli.base.runtime import Runtime
 from seedcli.data.ragged import Ragged
 from seedcli.retrieval import exact, fast
+from seedcli.retrieval import matrix as matrix_module
 from seedcli.retrieval.matrix import Matrix
+from seedcli.retrieval.rough import Copies
 from seedcli.retrieval.runs import Ranking
 from seedcli.retrieval.vectors import Kind, open_shards, shard_path, write_shard
 
@@ -104,19 +106,21 @@ def test_search_is_right_where_float32_is_wrong(tmp_path: Path, spare: int, monk
 def test_results_do_not_depend_on_how_work_is_cut(
     tmp_path: Path, made: Any, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shards, blocks, batches, threads, candidates, and whether vectors stay in memory: 72 times the same."""
+    """Shards, blocks, batches, threads, candidates, and what stays in memory, rough copies too: 108 times the same."""
     ids, vectors, queries = made()
     if kind == "float16":
         vectors = np.clip(vectors, -60_000, 60_000)
     folders = {size: folder_of(tmp_path / str(size), ids, vectors, size, kind) for size in (7, 64, 1000)}
     meant = np.concatenate([shard.vectors for shard in open_shards(folders[7])])
     expected = brute_force(ids, meant, queries, 10)
+    monkeypatch.setattr(matrix_module, "WORTH", 0)
+    monkeypatch.setattr(matrix_module, "MANY", 0)
     for size, floats, threads, spare in product(folders, (600, 3_000, 1 << 20), (1, 2), (0, 32)):
         torch.set_num_threads(threads)
         monkeypatch.setattr(exact, "SPARE", spare)
-        for keep, group in ((True, 64), (False, 4)):
+        for keep, rough, group in ((True, False, 64), (False, False, 4), (True, True, 4)):
             monkeypatch.setattr(fast, "GROUP", group)
-            assert pairs(found(folders[size], queries, 10, floats=floats, keep=keep)) == expected
+            assert pairs(found(folders[size], queries, 10, floats=floats, keep=keep, rough=rough)) == expected
 
 
 def test_shards_of_several_processes_merge_to_what_one_finds(tmp_path: Path) -> None:
@@ -338,3 +342,61 @@ def test_a_process_without_shards_works_in_the_batches_of_the_others(tmp_path: P
     for candidates in (42, 1032):
         assert some.queries_a_block(candidates) == none.queries_a_block(candidates)
         assert some.queries_a_pass(candidates) == none.queries_a_pass(candidates)
+
+
+def crowded(points: int, far: float) -> tuple[list[str], Floats, Floats]:
+    """Vectors around a few far points; around one as those of a model that was never trained for retrieval."""
+    rng = np.random.default_rng(6)
+    centres = far * rng.normal(size=(points, 24))
+    vectors = (centres[np.arange(4_000) % points] + rng.normal(size=(4_000, 24))).astype(np.float32)
+    return [f"d{row}" for row in range(4_000)], vectors, (vectors[::100] + 0.1).astype(np.float32)
+
+
+@pytest.mark.parametrize(("points", "far", "helps"), [(1, 0, True), (1, 100, True), (4, 1_000, False)])
+def test_rough_copies_are_given_up_where_they_tell_too_little(
+    points: int, far: float, helps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, vectors, queries = crowded(points, far)
+    plain, plainly = [0], exact.plainly
+
+    def counted(part: torch.Tensor, *rest: Any) -> Any:
+        plain[0] += len(part)
+        return plainly(part, *rest)
+
+    monkeypatch.setattr(exact, "plainly", counted)
+    shards, names = open_shards(folder_of(tmp_path, ids, vectors, 1_500)), [f"q{row}" for row in range(len(queries))]
+    matrix = Matrix(shards, CPU, keep=True, rough=True)
+    rankings = list(exact.search(names, queries, matrix, 20, Silent()))
+    assert matrix.rough == helps
+    assert plain[0] < len(queries) / 4 if helps else plain[0] > len(queries) / 2
+    assert pairs(rankings) == brute_force(ids, vectors, queries, 20)
+
+
+def test_rough_copies_wait_for_many_queries_or_a_second_search(tmp_path: Path) -> None:
+    ids, vectors, queries = crowded(1, 0)
+    shards = open_shards(folder_of(tmp_path, ids, vectors, 1_500))
+
+    def ways(asked: Floats, **given: Any) -> list[bool]:
+        matrix = Matrix(shards, CPU, keep=True, **given)
+        return [matrix.goes_rough(torch.from_numpy(asked), 60) for _ in range(3)]
+
+    assert ways(queries, rough=True) == [True, True, True]
+    assert ways(queries[:1], rough=True) == [False, True, True]
+    assert ways(queries) == [False, False, False]
+    assert ways(queries * np.float32(1e32), rough=True) == [False, False, False]
+
+
+@pytest.mark.parametrize("size", [1e-22, 1e-3, 1, 1e4])
+@pytest.mark.parametrize("shift", [0, 1, 1e3])
+def test_the_bound_of_rough_scores_holds(size: float, shift: float) -> None:
+    rng = np.random.default_rng(7)
+    for width in (1, 3, 64, 768):
+        vectors = torch.from_numpy((size * (shift + rng.normal(size=(500, width)))).astype(np.float32))
+        queries = torch.from_numpy((size * rng.normal(size=(9, width))).astype(np.float32))
+        copies = Copies(vectors.mean(0))
+        rough = torch.mm(queries.bfloat16(), copies.of(0, lambda: vectors).T)  # noqa: B023
+        slow = queries.double() @ vectors.double().T
+        for column in range(500):
+            assert (slow[:, column] <= copies.most(queries, rough[:, column])).all()
+        slack = copies.most(queries, rough[:, 0]) - slow[:, 0]
+        assert size < 1e-20 or (slack <= 0.05 * queries.norm(dim=1) * vectors.norm(dim=1).max()).all()

@@ -1,0 +1,54 @@
+"""Rough copies of vectors: less a centre, as bfloat16.
+
+They are half of float32's bytes, and where a processor multiplies bfloat16 several times as quick; what they lose is
+bounded by what was rounded off. The centre is there because vectors of one model often point the same way, and rounding
+what they share would lose more than tells them apart.
+Letters: Q queries, n vectors of a block, D their width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from seedcli.retrieval.fast import error_bound
+
+UNIT = 2.0**-8  # of a rounding to bfloat16, at most, with a margin of two
+SMALLEST = 2.0**-125  # what is smaller may be taken for nothing, likewise
+MARGIN = 1.001  # of norms that were computed in float32
+
+
+class Copies:
+    """The copies of a matrix's blocks, each made when it is asked for first."""
+
+    def __init__(self, centre: Tensor):
+        self.centre = centre
+        self.longest = self.lost = 0.0  # norms: of a copy, and of what it lacks
+        self._kept: dict[int, Tensor] = {}
+
+    def of(self, number: int, values: Callable[[], Tensor]) -> Tensor:
+        """The copy of a block [n, D], whose number says which one it is."""
+        if number not in self._kept:
+            rest = values() - self.centre
+            self._kept[number] = copy = rest.bfloat16()
+            self.longest = max(self.longest, MARGIN * largest_norm(rest))
+            self.lost = max(self.lost, MARGIN * largest_norm(rest.sub_(copy)) + self.longest * 2.0**-23)
+        return self._kept[number]
+
+    def most(self, queries: Tensor, scores: Tensor) -> Tensor:
+        """The greatest inner product with queries [Q, D] of vectors whose rough scores are at most these [Q]."""
+        whole, asked, given = queries.double(), queries.bfloat16().double(), scores.double()
+        longest = self.longest + self.lost
+        lost = norm(whole - asked) * longest + norm(whole) * self.lost
+        small = queries.shape[1] * SMALLEST * (1 + norm(asked) + longest)
+        sums = error_bound(asked, longest) + UNIT * given.abs()
+        return whole @ self.centre.double() + given + lost + small + sums
+
+
+def norm(vectors: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=1)
+    return norms
+
+
+def largest_norm(vectors: Tensor) -> float:
+    return float(norm(vectors).max())
