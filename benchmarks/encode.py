@@ -21,6 +21,11 @@ without opening the model (nor making seed's graph, which is kept: `graph_second
 `peak_mib` is the most that the process ever held. Of the rounds the median counts. `cosine` is the smallest between a
 text's vectors of a system and of sentence-transformers, `difference` the largest of a number. Prints a JSON line for
 each case, and a table to stderr. Nothing else should be running.
+
+    SEED_DATA=FOLDER python benchmarks/encode.py --work DIR --growing
+
+prints instead the most memory that `seed encode` held over corpora of 50,000 and of 400,000 made-up short texts, by a
+tiny model with random weights: what a corpus adds, not what a model takes.
 """
 
 import argparse
@@ -54,6 +59,7 @@ AIMS = (("seed torch", PEER), ("seed onnx", PEER), ("seed onnx", "peer onnx"), (
         ("seed int8", PEER), ("seed int8", "peer int8"), ("seed torch", "pyserini"))  # fmt: skip
 CASES = {"long": 320, "mixed": 600, "queries": 4_000}  # texts
 PYSERINI_BATCH = 64
+GROWING = (50_000, 400_000)  # texts
 
 
 def main() -> None:
@@ -61,6 +67,10 @@ def main() -> None:
     os.environ |= {"SEED_CACHE": str(options.work / "cache"), "HF_HUB_OFFLINE": "1"}
     if options.part:
         print(json.dumps(PARTS[options.part](options, options.part)))
+        return
+    if options.growing:
+        for texts in GROWING:
+            print(json.dumps(grown(options, texts)), flush=True)
         return
     prepare(options)
     for case in options.case:
@@ -81,10 +91,11 @@ def read_options() -> argparse.Namespace:
     add("--peer-python", type=Path, help="a Python with sentence-transformers 5 and optimum-onnx")
     add("--batch-tokens", type=int, help="seed's; left out: its default")
     add("--seed", type=int, default=0, help="which texts")
+    add("--growing", action="store_true", help="memory over corpora that grow, alone")
     add("--part", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.work, options.case = options.work.absolute(), options.case or [*CASES]
-    if options.part:
+    if options.part or options.growing:
         return options
     if not medquad().is_dir():
         parser.error("SEED_DATA must name a folder with medquad/ in it")
@@ -285,6 +296,30 @@ def prepare_peer(options: argparse.Namespace, part: str) -> dict[str, float]:  #
     export_dynamic_quantized_onnx_model(model, processor(), str(aside))
     aside.rename(options.work / "peer")
     return {}
+
+
+def grown(options: argparse.Namespace, texts: int) -> dict[str, Any]:
+    """What `seed encode` holds at most, and takes, over made-up texts of eight words."""
+    import resource
+
+    from seedcli.data.wordpiece import train_tokenizer
+    from seedcli.models.encoder import EncoderSettings, new_masked_lm, save_model
+
+    folder, draw = options.work / f"growing-{texts}", random.Random(0)
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "corpus").mkdir(parents=True)
+    words = ["".join(draw.choices("aeioubdgklmnprst", k=draw.randint(3, 9))) for _ in range(20_000)]
+    with (folder / "corpus" / "corpus.jsonl").open("w", encoding="utf-8") as file:
+        for row in range(texts):
+            file.write(json.dumps({"_id": str(row), "text": " ".join(draw.choices(words, k=8))}) + "\n")
+    tokenizer = train_tokenizer(words, 8_000, lowercase=True, length=256, workers=1)
+    masked = new_masked_lm("tiny", tokenizer.size, 256, 0, 0.0)
+    save_model(folder / "model", masked.base_model, tokenizer, EncoderSettings(passage_length=128))
+    command = ["encode", "--model", folder / "model", "--corpus", folder / "corpus", "--out", folder / "vectors"]
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "seedcli", *map(str, command), "--quiet"], check=True)
+    held = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # the most of all children so far
+    return {"texts": texts, "peak_mib": held // 2**10, "seconds": round(time.perf_counter() - began, 1)}
 
 
 def processor() -> str:
