@@ -8,7 +8,7 @@ own that has --threads threads; rounds alternate, and medians count. Ours gives 
 (faiss, as it comes, and with matrix products for batches) or ids (Pyserini). Times stand beside what the machine can do
 at best: reading all vectors once from memory (1 query), and multiplying matrices (64). --bounded runs `seed search`
 over float16 vectors for 1,000 encoded queries, 1,000 deep, within --memory, and prints the peak of memory that was
-resident. Each measurement is a JSON line.
+resident. Each measurement is a JSON line. Nothing else should be running.
 """
 
 import argparse
@@ -64,6 +64,7 @@ def read_options() -> argparse.Namespace:
     add("--rounds", type=int, default=3)
     add("--repeats", type=int, default=5, help="searches of a round")
     add("--device", choices=["cpu", "cuda"], default="cpu")
+    add("--plain", action="store_true", help="without rough copies, as on processors that don't multiply bfloat16")
     add("--bounded", action="store_true")
     add("--memory", default="1g")
     add("--part", choices=list(PARTS), help=argparse.SUPPRESS)
@@ -81,7 +82,7 @@ def line(options: argparse.Namespace, rounds: list[dict[str, Any]], threads: int
     stored, work = 4 * options.vectors * options.width, 2 * options.vectors * options.width * int(batch)
     return {
         "vectors": options.vectors, "width": options.width, "depth": options.depth, "device": options.device,
-        "threads": threads, "queries": int(batch),
+        "plain": options.plain, "threads": threads, "queries": int(batch),
         "milliseconds": {name: round(1e3 * value, 1) for name, value in seconds.items()},
         "quicker": {name: round(seconds[name] / seconds["seed"], 2) for name in systems if name != "seed"},
         "of_memory_bandwidth": round(stored / seconds["seed"] / best["bytes"], 2),
@@ -97,6 +98,7 @@ def told(options: argparse.Namespace, part: str, threads: int) -> dict[str, Any]
     names = ("work", "vectors", "width", "depth", "repeats", "device", "memory")
     given = [word for name in names for word in (f"--{name}", str(getattr(options, name)))]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    given += ["--plain"] * options.plain
     command = [sys.executable, __file__, "--part", part, "--threads", str(threads), *given]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -159,15 +161,16 @@ def peak() -> int:
 def seed(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
+    from seedcli.base.machine import multiplies_bfloat16
     from seedcli.base.progress import Silent
     from seedcli.retrieval import exact
-    from seedcli.retrieval.matrix import Matrix
+    from seedcli.retrieval.matrix import MANY, Matrix
     from seedcli.retrieval.vectors import open_shards
 
     torch.set_num_threads(options.threads[0])
-    matrix = Matrix(
-        open_shards(vectors_folder(options)), torch.device(options.device), keep=True, rough=options.device == "cpu"
-    )
+    rough = options.device == "cpu" and multiplies_bfloat16() and not options.plain
+    matrix = Matrix(open_shards(vectors_folder(options)), torch.device(options.device), keep=True, rough=rough)
+    matrix.asked += MANY  # the first search makes the copies, if any
 
     def search(queries: NDArray[np.float32]) -> list[Any]:
         names = [str(row) for row in range(len(queries))]

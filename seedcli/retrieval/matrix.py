@@ -28,7 +28,7 @@ HELD = 24  # bytes for each of these: both, vectors that are converted, and pair
 STEP, TALLEST = 1 << 6, 1 << 16  # vectors of a block: a multiple, and at most
 MOST, PASS = 1 << 9, 1 << 12  # queries whose scores of a block are held together, and of one pass over all, at most
 CANDIDATE, PAIR = 14, 1 << 4  # bytes of a candidate; floats that a pair has the room of
-WORTH, MANY = 32, 32  # vectors a candidate, and queries, from which on rough copies save time
+WORTH, MANY = 32, 64  # vectors a candidate, and queries of all searches, from which on rough copies save time
 LARGE = 1e30  # a query's number from which on products may overflow
 ROUGH, SAMPLE = 2, 1_000  # bytes of a number in a rough copy; vectors whose mean is their centre
 
@@ -72,13 +72,14 @@ class Matrix:
         self._names: dict[Path, Names] = {}  # of shards whose vectors are kept
         self._longest = [-1.0] * len(self.places)  # norms, once they are known
         self._room = torch.empty(0)
-        self._searches = 0
+        self.asked = 0  # queries, of all searches
 
     def goes_rough(self, queries: Tensor, candidates: int) -> bool:
-        """Whether the next search for queries [Q, D] is better over rough copies, which must be made at first."""
-        before, self._searches = self._searches, self._searches + 1
-        worth = self.size > WORTH * candidates and (before > 0 or len(queries) >= MANY)
-        return self.rough and worth and bool(queries.abs().max() < LARGE)
+        """Whether a search for queries [Q, D] is better over rough copies, which only many queries are worth making."""
+        self.asked += len(queries)
+        return (
+            self.rough and self.asked >= MANY and self.size > WORTH * candidates and bool(queries.abs().max() < LARGE)
+        )
 
     def drop_copies(self) -> None:
         """Make no more rough copies."""

@@ -15,7 +15,9 @@ from seedcli.retrieval.fast import error_bound
 
 UNIT = 2.0**-8  # of a rounding to bfloat16, at most, with a margin of two
 SMALLEST = 2.0**-125  # what is smaller may be taken for nothing, likewise
+FLOAT = 2.0**-23  # of a difference in float32, likewise
 MARGIN = 1.001  # of norms that were computed in float32
+AT_ONCE = 512  # vectors, which stay in a core's cache
 
 
 class Copies:
@@ -29,17 +31,21 @@ class Copies:
     def of(self, number: int, values: Callable[[], Tensor]) -> Tensor:
         """The copy of a block [n, D], whose number says which one it is."""
         if number not in self._kept:
-            rest = values() - self.centre
-            self._kept[number] = copy = rest.bfloat16()
-            self.longest = max(self.longest, MARGIN * largest_norm(rest))
-            self.lost = max(self.lost, MARGIN * largest_norm(rest.sub_(copy)) + self.longest * 2.0**-23)
+            vectors = values()
+            self._kept[number] = copy = torch.empty_like(vectors, dtype=torch.bfloat16)
+            for begin in range(0, len(vectors), AT_ONCE):
+                some = slice(begin, begin + AT_ONCE)
+                rest = vectors[some] - self.centre
+                self.longest = max(self.longest, MARGIN * float(norm(rest).max()))
+                rest -= copy[some].copy_(rest)
+                self.lost = max(self.lost, MARGIN * float(norm(rest).max()))
         return self._kept[number]
 
     def most(self, queries: Tensor, scores: Tensor) -> Tensor:
         """The greatest inner product with queries [Q, D] of vectors whose rough scores are at most these [Q]."""
         whole, asked, given = queries.double(), queries.bfloat16().double(), scores.double()
         longest = self.longest + self.lost
-        lost = norm(whole - asked) * longest + norm(whole) * self.lost
+        lost = norm(whole - asked) * longest + norm(whole) * (self.lost + FLOAT * longest)
         small = queries.shape[1] * SMALLEST * (1 + norm(asked) + longest)
         sums = error_bound(asked, longest) + UNIT * given.abs()
         return whole @ self.centre.double() + given + lost + small + sums
@@ -48,7 +54,3 @@ class Copies:
 def norm(vectors: Tensor) -> Tensor:
     norms: Tensor = torch.linalg.vector_norm(vectors, dim=1)
     return norms
-
-
-def largest_norm(vectors: Tensor) -> float:
-    return float(norm(vectors).max())

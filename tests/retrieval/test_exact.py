@@ -366,13 +366,14 @@ def test_rough_copies_are_given_up_where_they_tell_too_little(
     monkeypatch.setattr(exact, "plainly", counted)
     shards, names = open_shards(folder_of(tmp_path, ids, vectors, 1_500)), [f"q{row}" for row in range(len(queries))]
     matrix = Matrix(shards, CPU, keep=True, rough=True)
+    monkeypatch.setattr(matrix_module, "MANY", 0)
     rankings = list(exact.search(names, queries, matrix, 20, Silent()))
     assert matrix.rough == helps
     assert plain[0] < len(queries) / 4 if helps else plain[0] > len(queries) / 2
     assert pairs(rankings) == brute_force(ids, vectors, queries, 20)
 
 
-def test_rough_copies_wait_for_many_queries_or_a_second_search(tmp_path: Path) -> None:
+def test_rough_copies_wait_for_many_queries(tmp_path: Path) -> None:
     ids, vectors, queries = crowded(1, 0)
     shards = open_shards(folder_of(tmp_path, ids, vectors, 1_500))
 
@@ -380,10 +381,10 @@ def test_rough_copies_wait_for_many_queries_or_a_second_search(tmp_path: Path) -
         matrix = Matrix(shards, CPU, keep=True, **given)
         return [matrix.goes_rough(torch.from_numpy(asked), 60) for _ in range(3)]
 
-    assert ways(queries, rough=True) == [True, True, True]
-    assert ways(queries[:1], rough=True) == [False, True, True]
-    assert ways(queries) == [False, False, False]
-    assert ways(queries * np.float32(1e32), rough=True) == [False, False, False]
+    assert ways(queries[:30], rough=True) == [False, False, True]
+    assert ways(np.tile(queries, (2, 1)), rough=True) == [True, True, True]
+    assert ways(np.tile(queries, (2, 1))) == [False, False, False]
+    assert ways(np.tile(queries, (2, 1)) * np.float32(1e32), rough=True) == [False, False, False]
 
 
 @pytest.mark.parametrize("size", [1e-22, 1e-3, 1, 1e4])
