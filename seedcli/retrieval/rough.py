@@ -16,7 +16,7 @@ from seedcli.retrieval.fast import error_bound
 UNIT = 2.0**-8  # of a rounding to bfloat16, at most, with a margin of two
 SMALLEST = 2.0**-125  # what is smaller may be taken for nothing, likewise
 FLOAT = 2.0**-23  # of a difference in float32, likewise
-MARGIN = 1.001  # of norms that were computed in float32
+MARGIN, SQUARED = 1.001, 2.0**-60  # of norms in float32, and what is smaller there may be nothing when it is squared
 AT_ONCE = 512  # vectors, which stay in a core's cache
 
 
@@ -32,13 +32,14 @@ class Copies:
         """The copy of a block [n, D], whose number says which one it is."""
         if number not in self._kept:
             vectors = values()
-            self._kept[number] = copy = torch.empty_like(vectors, dtype=torch.bfloat16)
+            copy = torch.empty_like(vectors, dtype=torch.bfloat16)
             for begin in range(0, len(vectors), AT_ONCE):
                 some = slice(begin, begin + AT_ONCE)
                 rest = vectors[some] - self.centre
-                self.longest = max(self.longest, MARGIN * float(norm(rest).max()))
+                self.longest = max(self.longest, at_most(rest))
                 rest -= copy[some].copy_(rest)
-                self.lost = max(self.lost, MARGIN * float(norm(rest).max()))
+                self.lost = max(self.lost, at_most(rest))
+            self._kept[number] = copy
         return self._kept[number]
 
     def most(self, queries: Tensor, scores: Tensor) -> Tensor:
@@ -54,3 +55,8 @@ class Copies:
 def norm(vectors: Tensor) -> Tensor:
     norms: Tensor = torch.linalg.vector_norm(vectors, dim=1)
     return norms
+
+
+def at_most(vectors: Tensor) -> float:
+    """No vector [n, D] is longer."""
+    return MARGIN * float(norm(vectors).max()) + SQUARED * vectors.shape[1]
