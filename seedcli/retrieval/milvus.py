@@ -62,8 +62,8 @@ def index_of(mark: Mark) -> Index:
     """The index of a collection."""
     lists = min(65_536, max(1, round(4 * math.sqrt(mark.size))))
 
-    def probes(_: int) -> dict[str, int]:
-        return {"nprobe": min(lists, max(16, lists // 32))}
+    def probes(wanted: int) -> dict[str, int]:
+        return {"nprobe": min(lists, max(16, lists // 32, math.ceil(4 * wanted * lists / mark.size)))}
 
     match mark.kind:
         case "hnsw":
@@ -179,7 +179,8 @@ class Store(Closing):
                 client.create_collection(self.collection, schema=schema, **more, **ONCE)
             if "vector" not in client.list_indexes(self.collection, **ONCE):
                 params = client.prepare_index_params()
-                params.add_index("vector", index.type, "vector", metric_type="IP", params=index.build)
+                nested = {"params": index.build}  # flat, as pymilvus would have them, milvus-lite overlooks them
+                params.add_index("vector", index.type, "vector", metric_type="IP", params=nested)
                 client.create_index(self.collection, params, **ONCE)
             client.load_collection(self.collection, **ONCE)
 
@@ -301,7 +302,7 @@ def passing(error: Exception) -> bool:
     from grpc import StatusCode
     from pymilvus.exceptions import ConnectError, MilvusUnavailableException
 
-    code: Any = getattr(error, "code", None)
+    code: Any = getattr(origin(error), "code", None)
     code = code() if callable(code) else code
     if isinstance(code, StatusCode):
         return code in {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.ABORTED, StatusCode.CANCELLED}
@@ -309,9 +310,15 @@ def passing(error: Exception) -> bool:
     return away or code in PASSING or bool(getattr(error, "retriable", False))
 
 
+def origin(error: Exception) -> BaseException:
+    """What a server answered to pymilvus, where that tells no more than that it can't connect."""
+    cause = error.__cause__
+    return cause if cause is not None and callable(getattr(cause, "code", None)) else error
+
+
 def reason(error: Exception) -> str:
     """The first line of what a server or its client says."""
-    details = getattr(error, "details", None)
+    details = getattr(origin(error), "details", None)
     said = details() if callable(details) else getattr(error, "message", None)
     return (str(said or error).strip().splitlines() or [type(error).__name__])[0][:300]
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -286,8 +286,6 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(chain, tmp_path, p
             servers.append(stack.enter_context(server(tmp_path / "server", port)))
         upsert(self, begin, *rest)
 
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         servers.append(stack.enter_context(server(tmp_path / "server", port)))
         monkeypatch.setattr(Store, "upsert", upset)
@@ -389,10 +387,15 @@ def test_approximate_indexes_give_exact_scores_of_what_they_find(chain, tmp_path
     perform("search", out=tmp_path / "run", index=[str(tmp_path / kind)], queries=chain.beir, split="test", depth=20)
     found, exact = read_run(tmp_path / "run" / "run.trec"), read_run(chain.found / "run.trec")
     assert found.queries == exact.queries
-    scores = [dict(zip(*map(list, exact.ranking(query)), strict=True)) for query in exact.queries]
-    for query, known in zip(found.queries, scores, strict=True):
-        assert all(known.get(document, score) == score for document, score in zip(*found.ranking(query), strict=True))
+    assert found.documents.shape == exact.documents.shape
     assert np.mean(found.documents == exact.documents) > 0.9
+    for query in found.queries:
+        known = dict(zip(*map(list, exact.ranking(query)), strict=True))
+        assert all(known.get(document, score) == score for document, score in zip(*found.ranking(query), strict=True))
+    with opened(tmp_path / kind) as (client, name):
+        made = client.describe_index(name, "vector")
+    built = {"hnsw": ("HNSW", "M", 16), "ivf": ("IVF_FLAT", "nlist", 31)}[kind]
+    assert (made["index_type"], built[1], int(made[built[1]])) == built
 
 
 def test_questions_fusion_and_resumption_go_as_with_any_index(chain, stored, tmp_path, perform):
