@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -245,7 +246,7 @@ def test_a_server_that_is_away_is_asked_for_a_bounded_time(chain, stored, tmp_pa
     told = refusal(perform, "index", **flags)
     assert 0.2 < time.monotonic() - began < 5
     assert told.startswith(f"{NOBODY}: no answer in ")
-    assert "asked 2 times" in told
+    assert re.search(r"asked [23] times \(failed to connect", told)
     assert "then repeat the command: it goes on" in told
     assert not (tmp_path / "away").exists()
     with opened(stored):
@@ -395,7 +396,7 @@ def test_approximate_indexes_give_exact_scores_of_what_they_find(chain, tmp_path
     with opened(tmp_path / kind) as (client, name):
         made = client.describe_index(name, "vector")
     built = {"hnsw": ("HNSW", "M", 16), "ivf": ("IVF_FLAT", "nlist", 31)}[kind]
-    assert (made["index_type"], built[1], int(made[built[1]])) == built
+    assert (made["index_type"], built[1], made["params"][built[1]]) == built
 
 
 def test_questions_fusion_and_resumption_go_as_with_any_index(chain, stored, tmp_path, perform):
