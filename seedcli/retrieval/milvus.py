@@ -87,9 +87,7 @@ def address(store: str) -> str:
         )
     if is_path(uri):
         if Path(uri).suffix != ".db":
-            raise ConfigError(
-                f"--store {store}: the path of a store ends in .db; an address begins with http:// or https://"
-            )
+            raise ConfigError("--store: the path of a store ends in .db; an address begins with http:// or https://")
         return uri
     parts = urlsplit(uri)
     if "@" in uri or parts.query or parts.fragment:

@@ -57,7 +57,7 @@ class StoreIndex(VectorIndex):
         self.mark = Mark(str(self.encoded.identity), self.size, self.shards[0].width, manifest.config["kind"])
         self.longest, self.index = float(told["longest"]), index_of(self.mark)
         self.store = Store(beside(folder, told["uri"]), told["collection"], config.patience, progress)
-        self.matrix = Matrix(self.shards, runtime.device, LEAST)
+        self.matrix = Matrix(self.shards, torch.device("cpu"), LEAST)  # of which few vectors are read
         check_held(self.store, self.mark, folder, config.accept_deletions, progress)
         self.store.load()
 
