@@ -309,9 +309,10 @@ def encode(
 def index(
     *,
     out: StrPath,
-    kind: Literal["flat", "bm25"] = "flat",
+    kind: Literal["flat", "bm25", "hnsw", "ivf", "ivfpq"] = "flat",
     vectors: StrPath | None = None,
     corpus: StrPath | None = None,
+    store: str | None = None,
     problems: Literal["report", "stop"] = "report",
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -323,9 +324,11 @@ def index(
     ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
 
     - out: The folder to leave the index in.
-    - kind: flat: every vector is compared; bm25: words.
+    - kind: flat: every vector is compared; bm25: words. With store also hnsw, ivf and ivfpq, as Milvus has them.
     - vectors: flat: the folder that seed encode left.
     - corpus: bm25: a collection of passages.
+    - store: Put the vectors into Milvus: milvus:PATH.db is kept there by milvus-lite, milvus:http://HOST:19530 is a
+      server. MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD, are read from the environment alone.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
@@ -337,6 +340,8 @@ def index(
     - k1 (0.9): bm25: how soon repeated words count no more.
     - b (0.4): bm25: how much long passages are held back.
     - heap ('2g'): bm25: the largest heap of Java, such as 2g.
+    - collection (None): store: the collection's name; left out: one made of the vectors'.
+    - patience (60.0): store: seconds to go on asking a server that is away.
     """
 
 def search(
@@ -387,6 +392,8 @@ def search(
     - fusion_k (60): Fusion: what is added to each rank before its reciprocal.
     - fusion_depth (1000): Fusion: hits taken from each index.
     - heap ('2g'): bm25: the largest heap of Java, such as 2g.
+    - patience (60.0): A store: seconds to go on asking a server that is away.
+    - accept_deletions (False): A store: search although vectors were deleted in it.
     """
 
 def evaluate(

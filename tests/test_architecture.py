@@ -17,7 +17,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 ROOMS = ["base", "data", "models", "training", "retrieval", "negatives", "evaluation", "stages", "console"]
 ROOMS += ["answers", "prompt", "api", "cli"]
 HEAVY = {"torch", "transformers", "tokenizers", "faiss", "ranx", "numba", "scipy", "pandas", "pyserini", "jnius"}
-HEAVY |= {"matplotlib", "onnx", "onnxruntime", "tensorboard"}
+HEAVY |= {"matplotlib", "onnx", "onnxruntime", "tensorboard", "pymilvus", "milvus_lite", "grpc"}
 
 
 def name(path: Path) -> str:

@@ -119,7 +119,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "encode --model retriever --corpus animals --out new --batch-tokens 0",
         "--batch-tokens: got 0; it should be greater than or equal to 1",
     ),
-    "no such choice": ("index --kind flt --vectors vectors --out new", "--kind: got 'flt'; it should be 'flat' or"),
+    "no such choice": ("index --kind flt --vectors vectors --out new", "--kind: got 'flt'; it should be 'flat'"),
     "required option": ("encode --corpus animals --out new", "--model is missing (in a recipe: model): The encoder"),
     "set without value": ("encode --set batch_tokens", "--set batch_tokens: expected KEY=VALUE"),
     "set of no option": ("finetune --set optimize.lrr=1", "--set: no option optimize.lrr: did you mean lr?"),

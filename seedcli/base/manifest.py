@@ -38,6 +38,8 @@ LIBRARIES = (
     "faiss-gpu",
     "pyserini",
     "ranx",
+    "pymilvus",
+    "milvus-lite",
 )
 
 

@@ -58,4 +58,8 @@ class SearchConfig:
     fusion_k: Annotated[int, Ge(0), Doc("Fusion: what is added to each rank before its reciprocal."), RARE] = 60
     fusion_depth: Annotated[int, Ge(1), Doc("Fusion: hits taken from each index."), RARE] = 1_000
     heap: Annotated[str, Doc("bm25: the largest heap of Java, such as 2g."), RARE, INCIDENTAL] = "2g"
+    patience: Annotated[
+        float, Ge(0), Doc("A store: seconds to go on asking a server that is away."), RARE, INCIDENTAL
+    ] = 60.0
+    accept_deletions: Annotated[bool, Doc("A store: search although vectors were deleted in it."), RARE] = False
     machine: Machine = field(default_factory=Machine)

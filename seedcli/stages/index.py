@@ -9,14 +9,19 @@ from seedcli.configs.index import IndexConfig
 from seedcli.data.sources import open_collection, source_path
 from seedcli.retrieval.vectors import open_shards
 from seedcli.stages.stage import Outcome, Stage
+from seedcli.stages.store_index import build_store, check_options
 from seedcli.stages.word_index import build_words
 
 
 def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
     """The vectors or the corpus, by name."""
-    wanted, other = ("vectors", "corpus") if config.kind == "flat" else ("corpus", "vectors")
+    wanted, other = ("corpus", "vectors") if config.kind == "bm25" else ("vectors", "corpus")
     if getattr(config, wanted) is None or getattr(config, other) is not None:
         raise ConfigError(f"--kind {config.kind} is built over --{wanted}, and takes no --{other}")
+    if config.store is not None:
+        check_options(config)
+    elif config.kind not in {"flat", "bm25"}:
+        raise ConfigError(f"--kind {config.kind}: is an index of Milvus; say where with --store")
     if config.vectors is not None:
         if finished(Path(config.vectors), "encode").metrics["role"] != "passage":
             raise ConfigError(f"--vectors {config.vectors}: holds query vectors; give those of a corpus")
@@ -26,6 +31,8 @@ def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
 
 
 def run(config: IndexConfig, stage: Stage) -> Outcome:
+    if config.store is not None:
+        return build_store(config, stage)
     return build_words(config, stage) if config.kind == "bm25" else build_flat(stage)
 
 

@@ -11,6 +11,7 @@ from seedcli.retrieval.fusion import reciprocal_rank
 from seedcli.retrieval.runs import Ranking, run_of
 from seedcli.stages.flat_index import FlatIndex
 from seedcli.stages.questions import Questions
+from seedcli.stages.store_index import StoreIndex
 from seedcli.stages.vector_index import VectorIndex
 from seedcli.stages.word_index import WordIndex
 
@@ -23,7 +24,7 @@ class Searcher:
 
     def __init__(self, config: SearchConfig, runtime: Runtime, progress: Progress):
         self.config, self.progress = config, progress
-        self.indexes = [open_index(Path(folder), config, runtime) for folder in config.index]
+        self.indexes = [open_index(Path(folder), config, runtime, progress) for folder in config.index]
 
     def search(self, questions: Questions, depth: int) -> Iterator[Ranking]:
         """The rankings of the one index, or of all, fused by reciprocal rank."""
@@ -37,9 +38,11 @@ class Searcher:
             index.close()
 
 
-def open_index(folder: Path, config: SearchConfig, runtime: Runtime) -> VectorIndex | WordIndex:
+def open_index(folder: Path, config: SearchConfig, runtime: Runtime, progress: Progress) -> VectorIndex | WordIndex:
     """The index in a folder, of whatever kind."""
     manifest = finished(folder, "index")
     if manifest.config["kind"] == "bm25":
         return WordIndex(folder, manifest, config)
+    if manifest.config.get("store") is not None:
+        return StoreIndex(folder, manifest, config, runtime, progress)
     return FlatIndex(folder, manifest, config, runtime)

@@ -34,9 +34,12 @@ def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     """The indexes and the queries, by name."""
     if config.out is None or config.queries is None:
         raise ConfigError("give a QUESTION, or --queries and --out to write a run")
-    kinds = [finished(Path(folder), "index").config["kind"] for folder in config.index]
+    made = [finished(Path(folder), "index").config for folder in config.index]
+    kinds = ["store" if index.get("store") else index["kind"] for index in made]
     if processes() > 1 and (kinds != ["flat"] or config.candidates is not None):
-        raise ConfigError("bm25 indexes, fusion and --candidates run as one process: call it without torchrun")
+        raise ConfigError(
+            "indexes in a store, bm25 indexes, fusion and --candidates run as one process: call it without torchrun"
+        )
     paths = {f"index.{row}": Path(folder) for row, folder in enumerate(config.index)}
     if read_manifest(Path(config.queries)) is None:
         open_collection(config.queries, progress)

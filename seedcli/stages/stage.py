@@ -19,12 +19,16 @@ from seedcli.stages.told import sources
 
 
 class Stage(NamedTuple):
-    """A stage at work: its folder, what its inputs hold, and where it computes and reports."""
+    """A stage at work: its folder, what its inputs hold, and where it computes and reports.
+
+    `overwrite`: what it keeps outside its folder goes, too.
+    """
 
     folder: Path
     inputs: Mapping[str, Input]
     runtime: Runtime
     progress: Progress
+    overwrite: bool = False
 
 
 class Outcome(NamedTuple):
@@ -63,7 +67,7 @@ def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False)
             if manifest.version != __version__:
                 told.say(f"{config.out} was made by seed {manifest.version}; --overwrite makes it anew")
             return manifest
-        outcome = module.run(config, Stage(config.out, inputs, here, told))
+        outcome = module.run(config, Stage(config.out, inputs, here, told, overwrite))
         here.barrier()
 
         def finished() -> Manifest:
