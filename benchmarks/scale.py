@@ -27,7 +27,7 @@ GIB = 1 << 30
 # docs/retrieval.md, two cores: texts of 256 tokens a second by all-MiniLM-L6-v2 (fp32 by ONNX Runtime, bf16 by AMX),
 # and seconds for one query and for 64 over a million vectors of 384 numbers
 ENCODED = {"fp32": 42.8 * 256, "bf16": 123.5 * 256}
-SCANNED = {1: 0.069, 64: 0.295}
+SCANNED = {1: 0.045, 64: 0.149}
 SCAN = 1_000_000 * 384
 
 TOKENISED = 1_124_000  # tokens a second, two cores: docs/pretraining.md, the tokenizers library, which encode uses
