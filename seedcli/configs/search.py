@@ -5,10 +5,28 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_doc import Doc
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from seedcli.base.config import ARGUMENT, COMMAND, INCIDENTAL, INPUT, RARE, SHORT
 from seedcli.configs.groups import Machine, Problems
+
+
+@dataclass(frozen=True)
+class WordScores:
+    """Words (bm25)"""
+
+    rm3: Annotated[
+        bool, Doc("Expand queries by words of what they find first (RM3); for an index that was made with --rm3.")
+    ] = False
+    rm3_documents: Annotated[
+        int | None, Ge(1), Doc("RM3: hits that words are taken from; left out: as tuned, or 10."), RARE
+    ] = None
+    rm3_terms: Annotated[int | None, Ge(1), Doc("RM3: words that are taken; left out: as tuned, or 10."), RARE] = None
+    rm3_weight: Annotated[
+        float | None, Ge(0), Le(1), Doc("RM3: what the query's own words count for; left out: as tuned, or 0.5."), RARE
+    ] = None
+    k1: Annotated[float | None, Ge(0), Doc("BM25's k1; left out: that of the index."), RARE] = None
+    b: Annotated[float | None, Ge(0), Le(1), Doc("BM25's b; left out: that of the index."), RARE] = None
 
 
 @dataclass(frozen=True)
@@ -58,4 +76,5 @@ class SearchConfig:
     fusion_k: Annotated[int, Ge(0), Doc("Fusion: what is added to each rank before its reciprocal."), RARE] = 60
     fusion_depth: Annotated[int, Ge(1), Doc("Fusion: hits taken from each index."), RARE] = 1_000
     heap: Annotated[str, Doc("bm25: the largest heap of Java, such as 2g."), RARE, INCIDENTAL] = "2g"
+    words: WordScores = field(default_factory=WordScores)
     machine: Machine = field(default_factory=Machine)
