@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
@@ -28,7 +28,7 @@ from seedcli.retrieval.runs import Ranking
 JAVA = 21  # Pyserini's classes are compiled for it
 HEAP = "2g"
 NO_MEMORY = 3  # Java's exit code when its heap is full
-EACH = 50  # queries a thread that are asked at once
+EACH, GROUP = 50, 5  # queries a thread that are asked at once, and in a row
 EMPTY = "."  # stands for a text without letters, which Anserini would refuse; no word is made of it
 
 
@@ -196,9 +196,10 @@ class WordSearcher:
         queries = iter(queries)
         with progress.track("search", total, "queries") as advance:
             while batch := list(islice(queries, EACH * self.threads)):
-                asked = [[query.text for query in batch], depth, scoring or self.scoring]
-                hits = self.started().ask(asked, answers=len(batch))
-                for query, (documents, scores) in zip(batch, hits, strict=True):
+                texts = [query.text for query in batch]
+                groups = [texts[begin : begin + GROUP] for begin in range(0, len(texts), GROUP)]
+                answers = self.started().ask([groups, depth, scoring or self.scoring], len(groups))
+                for query, (documents, scores) in zip(batch, chain.from_iterable(answers), strict=True):
                     yield Ranking(query.id, documents, np.array(scores, np.float32))
                 advance(len(batch))
 

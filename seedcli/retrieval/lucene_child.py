@@ -90,8 +90,8 @@ def batches() -> Iterator[list[str]]:
 
 
 def search(answer: Answer, folder: str, threads: int, wording: Mapping[str, Any]) -> None:
-    """Answer (texts, depth, scoring) with the hits of each text, (text, id, scoring) with what the text's words weigh
-    in a document, and (None, None, None) with what it took."""
+    """Answer (groups of texts, depth, scoring) with the hits of each text, a line a group; (text, id, scoring) with what
+    the text's words weigh in a document; and (None, None, None) with what it took."""
     searcher = Searcher(folder, **wording)
     with ThreadPoolExecutor(threads) as pool:
         while True:
@@ -104,7 +104,7 @@ def search(answer: Answer, folder: str, threads: int, wording: Mapping[str, Any]
             if isinstance(asked, str):
                 answer(searcher.weigh(asked, by, scorer))
             else:
-                for hits in pool.map(searcher.find, asked, repeat(by), repeat(scorer)):
+                for hits in pool.map(searcher.find_each, asked, repeat(by), repeat(scorer)):
                     answer(hits)
 
 
@@ -164,6 +164,10 @@ class Searcher:
         documents, terms, weight = rm3
         expander = self.rm3(self.analyzer, None, CONTENTS, terms, documents, weight, False, self.english)
         return Scorer(searcher, expander, documents)
+
+    def find_each(self, texts: Sequence[str], depth: int, scorer: Scorer) -> list[Hits]:
+        """Several texts in a row: a thread that hands over each by itself waits for Python's lock as often."""
+        return [self.find(text, depth, scorer) for text in texts]
 
     def find(self, text: str, depth: int, scorer: Scorer) -> Hits:
         """The best documents of a text, score descending, then id descending by bytes."""
