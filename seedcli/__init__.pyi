@@ -314,6 +314,15 @@ def index(
     corpus: StrPath | None = None,
     store: str | None = None,
     problems: Literal["report", "stop"] = "report",
+    language: str = "en",
+    stemmer: Literal["porter", "krovetz", "none"] = "porter",
+    stop_words: StrPath = "default",
+    title_boost: float | None = None,
+    text_boost: float | None = None,
+    rm3: bool = False,
+    expansions: StrPath | None = None,
+    expander: StrPath | None = None,
+    tune: StrPath | None = None,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -331,17 +340,43 @@ def index(
       server. MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD, are read from the environment alone.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
+    - language: The language of the texts, which tells how words are made: en, de, zh, and others.
+    - stemmer: What takes endings off English words; other languages have theirs.
+    - stop_words: English words that are left out: default (Lucene's 33), none, or a file with one a line.
+    - title_boost: What the title's score counts for; given one boost, title and text are scored apart, and added.
+    - text_boost: What the text's score counts for beside the title's.
+    - rm3: Keep the words of each passage, which seed search rm3 reads.
+    - expansions: Queries to append to passages (doc2query): JSONL, {"id": "p1", "queries": ["...", ...]} a line.
+    - expander: A sequence-to-sequence model whose queries are appended to passages: a folder, or a name of the hub.
+    - tune: Queries and qrels to choose k1 and b by, and with rm3 its settings: a collection.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.
     - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
 
     In `options`, with what they are when left out:
 
-    - k1 (0.9): bm25: how soon repeated words count no more.
-    - b (0.4): bm25: how much long passages are held back.
     - heap ('2g'): bm25: the largest heap of Java, such as 2g.
     - collection (None): store: the collection's name; left out: one made of the vectors'.
     - patience (60.0): store: seconds to go on asking a server that is away.
+    - words.k1 (0.9): How soon repeated words count no more.
+    - words.b (0.4): How much long passages are held back.
+    - expander.queries (10): Queries of a passage.
+    - expander.sampled (10): Each token is drawn from so many, the likeliest ones; 0: a search by beams.
+    - expander.query_length (64): Tokens of a query, at most.
+    - expander.passage_length (512): Tokens that are read of a passage, at most.
+    - expander.batch_size (16): Passages at a time.
+    - expander.seed (0): The seed of what is drawn.
+    - expander.precision ('fp32'): What the model computes in.
+    - expander.device ('auto'): Where to compute; auto takes a GPU if there is one.
+    - tuning.split ('dev'): The qrels to tune on.
+    - tuning.measure ('mrr@10'): What is to be best.
+    - tuning.queries (1000): Queries to tune on, at most; drawn by a seed where there are more.
+    - tuning.seed (0): The seed of that.
+    - tuning.try_k1 ([0.6, 0.9, 1.2, 1.8, 2.7]): Values of k1 to try.
+    - tuning.try_b ([0.2, 0.4, 0.6, 0.8, 1.0]): Values of b to try.
+    - tuning.try_documents ([5, 10]): Values of seed search's words.rm3_documents to try.
+    - tuning.try_terms ([10, 20]): Values of words.rm3_terms to try.
+    - tuning.try_weight ([0.5, 0.7, 0.9]): Values of words.rm3_weight to try.
     """
 
 def search(
@@ -355,6 +390,7 @@ def search(
     run_format: Literal["trec", "parquet"] = "trec",
     memory: str | None = None,
     problems: Literal["report", "stop"] = "report",
+    rm3: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     threads: int | None = None,
@@ -380,6 +416,7 @@ def search(
       read from the disk for each few thousand queries. Left out: half of what is free.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
+    - rm3: Expand queries by words of what they find first (RM3); for an index that was made with rm3.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
     - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.
@@ -394,6 +431,11 @@ def search(
     - heap ('2g'): bm25: the largest heap of Java, such as 2g.
     - patience (60.0): A store: seconds to go on asking a server that is away.
     - accept_deletions (False): A store: search although vectors were deleted in it.
+    - words.rm3_documents (None): RM3: hits that words are taken from; left out: as tuned, or 10.
+    - words.rm3_terms (None): RM3: words that are taken; left out: as tuned, or 10.
+    - words.rm3_weight (None): RM3: what the query's own words count for; left out: as tuned, or 0.5.
+    - words.k1 (None): BM25's k1; left out: that of the index.
+    - words.b (None): BM25's b; left out: that of the index.
     """
 
 def evaluate(

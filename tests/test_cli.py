@@ -23,7 +23,7 @@ GIVEN = {
     "pretrain": "--text a.txt --text b.txt --tokenizer train --size tiny --steps 5 --lr 2e-5 --no-pack --out o",
     "finetune": "--model m --data d --hard 3 --similarity cosine --set optimize.beta2=.98 --out o",
     "encode": "--model m --corpus c --precision bf16 --set shard_size=7 --out o",
-    "index": "--kind bm25 --corpus c --set k1=1.2 --out o",
+    "index": "--kind bm25 --corpus c --set words.k1=1.2 --out o",
     "search": "--index a --index b --queries q --split test --depth 5 --out o",
     "evaluate": "--runs x=a --runs y=b --qrels q --measures mrr@10 --baseline x --out o",
     "inspect": "a x=b --texts t --texts u --pooling mean --pairs 40 --set sample=80 --out o",

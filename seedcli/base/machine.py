@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from seedcli.base.errors import ConfigError
 from seedcli.base.files import visible_files
@@ -49,6 +50,24 @@ def multiplies_bfloat16() -> bool:
     told_by = Path("/proc/cpuinfo")
     flags = re.search(r"^flags\s*:(.*)", told_by.read_text() if told_by.exists() else "", re.MULTILINE)
     return bool(flags and {"amx_bf16", "avx512_bf16"} & set(flags[1].split()))
+
+
+class Used(NamedTuple):
+    """What a process took: seconds of all its threads, and the most memory that it held, in bytes."""
+
+    seconds: float
+    peak: int
+
+    def __str__(self) -> str:
+        return f"{self.seconds:,.0f} s of CPU, at most {size(self.peak)}"
+
+
+def used() -> Used:
+    """What this process took until now, the memory since it runs this program."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    told_by = Path("/proc/self/status")
+    found = re.search(r"^VmHWM:\s+(\d+) kB", told_by.read_text() if told_by.exists() else "", re.MULTILINE)
+    return Used(own.ru_utime + own.ru_stime, int(found[1] if found else own.ru_maxrss) * 1024)
 
 
 def control_files(name: str) -> Iterator[str]:

@@ -5,10 +5,28 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_doc import Doc
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from seedcli.base.config import ARGUMENT, COMMAND, INCIDENTAL, INPUT, RARE, SHORT
 from seedcli.configs.groups import Machine, Problems
+
+
+@dataclass(frozen=True)
+class WordScores:
+    """Words (bm25)"""
+
+    rm3: Annotated[
+        bool, Doc("Expand queries by words of what they find first (RM3); for an index that was made with --rm3.")
+    ] = False
+    rm3_documents: Annotated[
+        int | None, Ge(1), Doc("RM3: hits that words are taken from; left out: as tuned, or 10."), RARE
+    ] = None
+    rm3_terms: Annotated[int | None, Ge(1), Doc("RM3: words that are taken; left out: as tuned, or 10."), RARE] = None
+    rm3_weight: Annotated[
+        float | None, Ge(0), Le(1), Doc("RM3: what the query's own words count for; left out: as tuned, or 0.5."), RARE
+    ] = None
+    k1: Annotated[float | None, Ge(0), Doc("BM25's k1; left out: that of the index."), RARE] = None
+    b: Annotated[float | None, Ge(0), Le(1), Doc("BM25's b; left out: that of the index."), RARE] = None
 
 
 @dataclass(frozen=True)
@@ -62,4 +80,5 @@ class SearchConfig:
         float, Ge(0), Doc("A store: seconds to go on asking a server that is away."), RARE, INCIDENTAL
     ] = 60.0
     accept_deletions: Annotated[bool, Doc("A store: search although vectors were deleted in it."), RARE] = False
+    words: WordScores = field(default_factory=WordScores)
     machine: Machine = field(default_factory=Machine)

@@ -4,13 +4,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import finalize
 
 import numpy as np
@@ -18,37 +18,136 @@ import numpy as np
 from seedcli.base.children import module_process
 from seedcli.base.errors import DataError, SeedError
 from seedcli.base.files import Closing
-from seedcli.base.machine import bytes_of
+from seedcli.base.machine import Used, bytes_of, cores
 from seedcli.base.progress import Progress
 from seedcli.data.collections import Collection
+from seedcli.data.expansions import Expand
 from seedcli.data.records import Query
 from seedcli.retrieval.runs import Ranking
 
 JAVA = 21  # Pyserini's classes are compiled for it
 HEAP = "2g"
+NO_MEMORY = 3  # Java's exit code when its heap is full
+EACH, GROUP = 50, 5  # queries a thread that are asked at once, and in a row
+EMPTY = "."  # stands for a text without letters, which Anserini would refuse; no word is made of it
+
+
+class Wording(NamedTuple):
+    """How texts become words, and the fields that these stand in.
+
+    Of English alone: a stemmer (porter, krovetz, none), and a file of words to leave out, in small letters; "" leaves
+    out none, None Lucene's own. Without boosts, title and text are one field.
+    """
+
+    language: str = "en"
+    stemmer: str = "porter"
+    stop_words: str | None = None
+    boosts: Sequence[tuple[str, float]] = ()
+
+
+class Rm3(NamedTuple):
+    """Words are taken from so many hits, so many of them; what the query's own words count for. As in Anserini."""
+
+    documents: int = 10
+    terms: int = 10
+    weight: float = 0.5
+
+
+class Scoring(NamedTuple):
+    """How documents are scored; without `rm3`, by the words of the query alone. As in Anserini."""
+
+    k1: float = 0.9
+    b: float = 0.4
+    rm3: Rm3 | None = None
+
+
+WORDING, SCORING = Wording(), Scoring()
+
+
+class Document(NamedTuple):
+    """What is indexed; a title is a field of its own."""
+
+    id: str
+    text: str
+    title: str = ""
+
+
+class Built(NamedTuple):
+    """How many documents hold text, and what Java took."""
+
+    documents: int
+    used: Used
+
+
+def boosts(title: float, text: float) -> list[tuple[str, float]]:
+    """Of title and text as fields of their own."""
+    return [("title", title), ("contents", text)]
 
 
 def build_index(
-    passages: Iterable[tuple[str, str]], folder: Path, progress: Progress, total: int | None = None, heap: str = HEAP
-) -> int:
-    """Index (id, text) pairs into `folder`; returns how many hold text. Lucene commits at the end, all or nothing."""
+    documents: Iterable[Document],
+    folder: Path,
+    progress: Progress,
+    total: int | None = None,
+    heap: str = HEAP,
+    wording: Wording = WORDING,
+    keep_words: bool = False,
+    threads: int | None = None,
+) -> Built:
+    """Index documents into `folder`, with the words of each for RM3 where these are to be kept.
+
+    Lucene commits at the end, all or nothing. The threads decide in which order documents stand in the index, but no
+    score or ranking.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    passages = iter(passages)
-    with Child(verb="index", folder=str(folder), heap=heap) as child:
+    lines = (json_line(document) for document in documents if has_letters(document.text + document.title))
+    task = {"verb": "index", "folder": str(folder), "arguments": arguments(wording, keep_words)}
+    with Child(heap, threads=threads or cores(), **task) as child:
         with progress.track("index", total, "passages") as advance:
-            while batch := list(islice(passages, 1000)):
-                child.send(batch)
+            while batch := list(islice(lines, 1000)):
+                child.send(len(batch), *batch)
                 advance(len(batch))
-        return int(child.ask([]))
+        (answer,) = child.ask(0)
+        return Built(answer[0], Used(*answer[1:]))
+
+
+def has_letters(text: str) -> bool:
+    """Whether there is more than blanks and control characters, which can't be found."""
+    return any(character > " " for character in text)
+
+
+def json_line(document: Document) -> str:
+    """A document as Anserini reads it."""
+    title = {"title": document.title} if document.title else {}
+    return json.dumps({"id": document.id, "contents": document.text if has_letters(document.text) else EMPTY} | title)
+
+
+def arguments(wording: Wording, keep_words: bool) -> list[str]:
+    """Of Anserini's indexer."""
+    stop_words = {"": ["-keepStopwords"], None: []}.get(wording.stop_words, ["-stopwords", str(wording.stop_words)])
+    fields = [word for field, _ in wording.boosts if field == "title" for word in ("-fields", field)]
+    told = ["-language", wording.language, "-stemmer", wording.stemmer, *stop_words, *fields]
+    return [*told, "-storeDocvectors"] if keep_words else told
 
 
 def index_collection(
-    collection: Collection, folder: Path, progress: Progress, total: int | None = None, heap: str = HEAP
-) -> int:
-    """Index the passages of a collection, title and text as one field, in place of whatever `folder` holds."""
+    collection: Collection,
+    folder: Path,
+    progress: Progress,
+    total: int | None = None,
+    heap: str = HEAP,
+    wording: Wording = WORDING,
+    keep_words: bool = False,
+    expand: Expand = iter,
+) -> Built:
+    """Index the passages of a collection, expanded, in place of whatever `folder` holds."""
     shutil.rmtree(folder, ignore_errors=True)
-    passages = ((passage.id, f"{passage.title} {passage.text}") for passage in collection.passages())
-    return build_index(passages, folder, progress, total, heap)
+    passages = expand(collection.passages())
+    if wording.boosts:
+        documents = (Document(passage.id, passage.text, passage.title) for passage in passages)
+    else:
+        documents = (Document(passage.id, f"{passage.title} {passage.text}") for passage in passages)
+    return build_index(documents, folder, progress, total, heap, wording, keep_words)
 
 
 def search_index(
@@ -56,56 +155,80 @@ def search_index(
     queries: Iterable[Query],
     depth: int,
     progress: Progress,
-    k1: float = 0.9,
-    b: float = 0.4,
+    scoring: Scoring = SCORING,
+    wording: Wording = WORDING,
     threads: int = 2,
     total: int | None = None,
     heap: str = HEAP,
 ) -> Iterator[Ranking]:
     """The `depth` best documents of each query, in the order of the queries; none where no word matches."""
-    with closing(WordSearcher(folder, k1, b, threads, heap)) as searcher:
+    with closing(WordSearcher(folder, scoring, wording, threads, heap)) as searcher:
         yield from searcher.search(queries, depth, progress, total)
 
 
 class WordSearcher:
     """A Lucene index held open: Java starts with the first query and stays, for any number more, until `close`."""
 
-    def __init__(self, folder: Path, k1: float = 0.9, b: float = 0.4, threads: int = 2, heap: str = HEAP):
+    def __init__(
+        self,
+        folder: Path,
+        scoring: Scoring = SCORING,
+        wording: Wording = WORDING,
+        threads: int = 2,
+        heap: str = HEAP,
+    ):
         if not any(folder.glob("segments_*")):
             raise DataError(f"{folder}: no Lucene index; build one there first")
-        self.task = {"verb": "search", "folder": str(folder), "k1": k1, "b": b, "threads": threads, "heap": heap}
+        self.scoring, self.threads, self.heap = scoring, threads, heap
+        self.task = {"verb": "search", "folder": str(folder), "threads": threads, "wording": wording._asdict()}
         self.child: Child | None = None
         self.close: Callable[[], object] = lambda: None
 
     def search(
-        self, queries: Iterable[Query], depth: int, progress: Progress, total: int | None = None
+        self,
+        queries: Iterable[Query],
+        depth: int,
+        progress: Progress,
+        total: int | None = None,
+        scoring: Scoring | None = None,
     ) -> Iterator[Ranking]:
         """The `depth` best documents of each query, in the order of the queries; none where no word matches."""
         queries = iter(queries)
         with progress.track("search", total, "queries") as advance:
-            while batch := list(islice(queries, 100)):
-                hits = self.started().ask([[query.text for query in batch], depth])
-                for query, (documents, scores) in zip(batch, hits, strict=True):
+            while batch := list(islice(queries, EACH * self.threads)):
+                texts = [query.text for query in batch]
+                groups = [texts[begin : begin + GROUP] for begin in range(0, len(texts), GROUP)]
+                answers = self.started().ask([groups, depth, scoring or self.scoring], len(groups))
+                for query, (documents, scores) in zip(batch, chain.from_iterable(answers), strict=True):
                     yield Ranking(query.id, documents, np.array(scores, np.float32))
                 advance(len(batch))
 
     def weights(self, text: str, id_: str) -> list[tuple[str, float]]:
-        """A query's words, as they are indexed, with the parts of a document's score that they make."""
-        return [(word, weight) for word, weight in self.started().ask([text, id_])]
+        """The words that a query is searched by, as they are indexed, with the parts that they make of a score."""
+        (weights,) = self.started().ask([text, id_, self.scoring])
+        return [(word, weight) for word, weight in weights]
+
+    def used(self) -> Used | None:
+        """What Java took; None where it doesn't run."""
+        if self.child is None or self.child.process.poll() is not None:
+            return None
+        (used,) = self.child.ask([None, None, None])
+        return Used(*used)
 
     def started(self) -> "Child":
         """The running child; one that has ended makes way for another."""
         if self.child is None or self.child.process.poll() is not None:
             self.close()
-            self.child = Child(**self.task)
+            self.child = Child(self.heap, **self.task)
             self.close = finalize(self, self.child.close)  # a searcher that nobody holds any more leaves no Java behind
         return self.child
 
 
 class Child(Closing):
-    """A running lucene_child.py: takes and gives JSON lines. It ends with this process, whose end closes its stdin."""
+    """A running lucene_child.py: takes and gives lines. It ends with this process, whose end closes its stdin."""
 
-    def __init__(self, **task: Any) -> None:
+    def __init__(self, heap: str, **task: Any) -> None:
+        self.heap = heap
         self.log = TemporaryFile()  # noqa: SIM115
         self.process = Popen(
             **module_process("seedcli.retrieval.lucene_child", JAVA_HOME=java_home()),
@@ -117,7 +240,7 @@ class Child(Closing):
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.batches, self.answers = self.process.stdin, self.process.stdout
-        self.send(task)
+        self.send({"heap": heap} | task)
 
     def close(self) -> None:
         self.process.kill()
@@ -125,26 +248,32 @@ class Child(Closing):
             pass
         self.log.close()
 
-    def ask(self, batch: list[Any]) -> Any:
-        """The answer to a batch. If nobody waits for it, after Ctrl-C, the child ends: it would be the next one's."""
+    def ask(self, batch: Any, answers: int = 1) -> Iterator[Any]:
+        """The answers to a batch. Unless all are taken, as after Ctrl-C, the child ends: the next would get them."""
         self.send(batch)
         try:
-            line = self.answers.readline()
-        except KeyboardInterrupt:
-            self.close()
-            raise
-        if not line:
-            raise self.obituary()
-        return json.loads(line)
+            while answers:
+                if not (line := self.answers.readline()):
+                    raise self.obituary()
+                answers -= 1
+                yield json.loads(line)
+        finally:
+            if answers:
+                self.close()
 
-    def send(self, value: Any) -> None:
+    def send(self, value: Any, *lines: str) -> None:
+        """A value as a line, and lines as they are."""
         try:
-            print(json.dumps(value), file=self.batches, flush=True)
+            print(json.dumps(value), *lines, sep="\n", file=self.batches, flush=True)
         except BrokenPipeError:
             raise self.obituary() from None
 
     def obituary(self) -> SeedError:
         code = self.process.wait()
+        if code == NO_MEMORY:
+            return SeedError(
+                f"BM25 needs more than the {self.heap} of memory that Java may take: --set heap=4g allows it more"
+            )
         self.log.seek(0)
         words = self.log.read().decode(errors="replace").strip().splitlines()[-4:]
         cause = f"exit code {code}" if code >= 0 else f"signal {-code}"

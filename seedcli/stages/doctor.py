@@ -378,10 +378,11 @@ def java() -> Iterator[Check]:
 def search_two_documents() -> None:
     """Index and search with Lucene as BM25 does. Raises SeedError."""
     from seedcli.data.records import Query
-    from seedcli.retrieval.lucene import build_index, search_index
+    from seedcli.retrieval.lucene import Document, build_index, search_index
 
     with tempfile.TemporaryDirectory() as name:
-        build_index([("lake", "a blue lake"), ("fox", "a red fox")], Path(name), Silent(), heap=LITTLE_HEAP)
+        documents = [Document("lake", "a blue lake"), Document("fox", "a red fox")]
+        build_index(documents, Path(name), Silent(), heap=LITTLE_HEAP)
         (found,) = search_index(Path(name), [Query("q", "foxes")], 2, Silent(), heap=LITTLE_HEAP)
     if list(found.documents) != ["fox"]:
         raise SeedError(f"of two documents the wrong ones were found: {found.documents}")

@@ -178,6 +178,6 @@ def word_searching(queries: Texts, depth: int) -> Part:
     return Part("queries", queries.number, disk=LINE["trec"] * queries.number * depth)
 
 
-def word_index(passages: Texts) -> Part:
-    """BM25: half of the text, which an index and its merging take."""
-    return Part("passages", passages.number, disk=passages.number * passages.tokens * TOKEN / 2)
+def word_index(passages: Texts, words_kept: bool = False) -> Part:
+    """BM25: half of the text, which an index and its merging take; all of it where the words are kept for RM3."""
+    return Part("passages", passages.number, disk=passages.number * passages.tokens * TOKEN / (1 if words_kept else 2))

@@ -6,11 +6,14 @@ from seedcli.base.errors import ConfigError
 from seedcli.base.manifest import finished
 from seedcli.base.progress import Progress
 from seedcli.configs.index import IndexConfig
-from seedcli.data.sources import open_collection, source_path
 from seedcli.retrieval.vectors import open_shards
 from seedcli.stages.stage import Outcome, Stage
+<<<<<<< HEAD
 from seedcli.stages.store_index import build_store, check_options
 from seedcli.stages.word_index import build_words
+=======
+from seedcli.stages.word_building import build_words, word_inputs
+>>>>>>> h8-words
 
 
 def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
@@ -26,8 +29,7 @@ def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
         if finished(Path(config.vectors), "encode").metrics["role"] != "passage":
             raise ConfigError(f"--vectors {config.vectors}: holds query vectors; give those of a corpus")
         return {"vectors": Path(config.vectors)}
-    open_collection(str(config.corpus), progress)
-    return {"corpus": source_path(str(config.corpus))}
+    return word_inputs(config, progress)
 
 
 def run(config: IndexConfig, stage: Stage) -> Outcome:

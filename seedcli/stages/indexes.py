@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from seedcli.base.errors import ConfigError
+from seedcli.base.machine import Used
 from seedcli.base.manifest import finished
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
@@ -24,7 +26,13 @@ class Searcher:
 
     def __init__(self, config: SearchConfig, runtime: Runtime, progress: Progress):
         self.config, self.progress = config, progress
+<<<<<<< HEAD
         self.indexes = [open_index(Path(folder), config, runtime, progress) for folder in config.index]
+=======
+        self.indexes = [open_index(Path(folder), config, runtime) for folder in config.index]
+        if config.words.rm3 and not any(isinstance(index, WordIndex) for index in self.indexes):
+            raise ConfigError("--rm3 expands the words of queries, for a bm25 index: none is given")
+>>>>>>> h8-words
 
     def search(self, questions: Questions, depth: int) -> Iterator[Ranking]:
         """The rankings of the one index, or of all, fused by reciprocal rank."""
@@ -32,6 +40,11 @@ class Searcher:
             return self.indexes[0].search(questions, depth, self.progress)
         runs = [run_of(index.search(questions, self.config.fusion_depth, self.progress)) for index in self.indexes]
         return reciprocal_rank(runs, depth, self.config.fusion_k)
+
+    def java(self) -> dict[str, Used]:
+        """What the Java process of each bm25 index took, by the number of the index."""
+        found = {row: index.used() for row, index in enumerate(self.indexes) if isinstance(index, WordIndex)}
+        return {f"index.{row}": used for row, used in found.items() if used is not None}
 
     def close(self) -> None:
         for index in self.indexes:

@@ -89,7 +89,9 @@ def parts(config: Any, sizes: Sizes) -> Iterator[Part]:
         case EncodeConfig(queries=str(source)):
             yield forecast.encoding(sizes.model(config.model), sizes.queries(source, config.split), "query")
         case IndexConfig(corpus=str(source)):
-            yield forecast.word_index(sizes.passages(source))
+            if config.expander.expander is not None:
+                raise SizeError(f"how long {config.expander.expander} takes to write queries of all passages")
+            yield forecast.word_index(sizes.passages(source), config.words.rm3)
         case SearchConfig(queries=str()):
             yield searching(config, sizes)
 

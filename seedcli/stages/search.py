@@ -3,12 +3,13 @@
 from collections import deque
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seedcli.base.errors import ConfigError, DataError
-from seedcli.base.machine import processes
+from seedcli.base.machine import Used, processes
 from seedcli.base.manifest import finished, read_manifest
 from seedcli.base.progress import Progress
 from seedcli.configs.search import SearchConfig
@@ -56,28 +57,34 @@ def run(config: SearchConfig, stage: Stage) -> Outcome:
     if questions.vectors is None:
         found = survey(lambda: iter(questions.queries), "queries", stage.progress)
         found.problems.settle(str(config.queries), config.problems, stage.progress)
-    found_run, metrics = stage.folder / f"run.{config.run_format}", {"queries": len(questions.queries)}
+    found_run = stage.folder / f"run.{config.run_format}"
+    metrics: dict[str, Any] = {"queries": len(questions.queries)}
     if config.candidates is not None:
         metrics = rerank(config, stage, questions, found_run)
     else:
-        find(config, stage, questions, found_run)
+        java = find(config, stage, questions, found_run)
+        for used in java.values():
+            stage.progress.say(f"Java: {used}")
+        if java:
+            metrics["java"] = {name: used._asdict() for name, used in java.items()}
     return Outcome([found_run], metrics, scratch=[parts_folder(found_run)])
 
 
-def find(config: SearchConfig, stage: Stage, questions: Questions, path: Path) -> None:
-    """Write the run of all that the indexes hold."""
+def find(config: SearchConfig, stage: Stage, questions: Questions, path: Path) -> dict[str, Used]:
+    """Write the run of all that the indexes hold; what Java took for it."""
     total, depth = len(questions.queries), config.depth or DEPTH
     with closing(Searcher(config, stage.runtime, stage.progress)) as searcher:
         expect(searcher, stage, questions, depth, LINE[config.run_format])
         if len(searcher.indexes) > 1:  # fusion gives no ranking to a query without hits
             write_run(path, searcher.search(questions, depth), "seed")
-            return
+            return searcher.java()
         begun = stage.runtime.share(lambda: begun_queries(path, total))
         rankings = searcher.search(questions.at(range(begun, total)), depth)
         if stage.runtime.first:
             write_in_parts(path, total, rankings, "seed")
         else:
             deque(rankings, maxlen=0)
+        return searcher.java()
 
 
 def rerank(config: SearchConfig, stage: Stage, questions: Questions, path: Path) -> dict[str, int]:

@@ -1,21 +1,19 @@
 """Passages that are found by their words."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from seedcli.base.errors import ConfigError
+from seedcli.base.machine import Used, cores
 from seedcli.base.manifest import Manifest, located
 from seedcli.base.progress import Progress
-from seedcli.configs.index import IndexConfig
+from seedcli.configs.index import Words
 from seedcli.configs.search import SearchConfig
-from seedcli.data.sources import open_collection
-from seedcli.data.survey import survey_passages
-from seedcli.retrieval.lucene import WordSearcher, heap_bytes, index_collection
+from seedcli.retrieval.lucene import Rm3, Scoring, Wording, WordSearcher, boosts, heap_bytes
 from seedcli.retrieval.runs import Ranking
-from seedcli.stages.estimates import announce
 from seedcli.stages.questions import Questions
-from seedcli.stages.stage import Outcome, Stage
+
+LUCENE, STOP_WORDS = "lucene", "stop_words.txt"
 
 
 class WordIndex:
@@ -25,8 +23,11 @@ class WordIndex:
 
     def __init__(self, folder: Path, manifest: Manifest, config: SearchConfig):
         self.folder, self.manifest, self.config = folder, manifest, config
-        k1, b, threads = manifest.config["k1"], manifest.config["b"], config.machine.threads or os.cpu_count() or 1
-        self.lucene = WordSearcher(folder / "lucene", k1, b, threads, config.heap)
+        words = made_with(manifest)
+        if config.words.rm3 and not words.rm3:
+            raise ConfigError(f"--rm3: {folder} was made without it, which keeps the words of passages; make it anew")
+        threads, scoring = config.machine.threads or cores(), scoring_of(manifest, config)
+        self.lucene = WordSearcher(folder / LUCENE, scoring, wording(words, folder), threads, config.heap)
 
     def corpus(self) -> Path:
         """The collection whose passages it finds."""
@@ -45,16 +46,38 @@ class WordIndex:
         """Bytes that a search holds beside the libraries: at most Java's heap."""
         return heap_bytes(self.config.heap)
 
+    def used(self) -> Used | None:
+        """What Java took; None where it hasn't been started."""
+        return self.lucene.used()
+
     def close(self) -> None:
         self.lucene.close()
 
 
-def build_words(config: IndexConfig, stage: Stage) -> Outcome:
-    """A bm25 index of a corpus."""
-    lucene, collection = stage.folder / "lucene", open_collection(stage.inputs["corpus"].path)
-    survey = survey_passages(collection, stage.inputs["corpus"].identity, stage.progress)
-    survey.problems.settle(str(config.corpus), config.problems, stage.progress)
-    disk = {stage.folder: survey.characters // 2}  # SQuAD's index takes a fifth, and its merging as much again
-    announce(stage, f"{survey.records:,} passages", heap_bytes(config.heap), disk)
-    count = index_collection(collection, lucene, stage.progress, survey.records, config.heap)
-    return Outcome([], {"passages": count}, variable=[path for path in lucene.iterdir() if path.is_file()])
+def made_with(manifest: Manifest) -> Words:
+    """The options that an index was made with; older ones had k1 and b alone."""
+    return Words(**manifest.config.get("words", {key: manifest.config.get(key) for key in ("k1", "b")}))
+
+
+def scoring_of(manifest: Manifest, config: SearchConfig) -> Scoring:
+    """What a search asks for, or what the index was tuned to, or made with."""
+    words, tuned, asked = made_with(manifest), manifest.metrics, config.words
+    k1, b = tuned.get("k1", words.k1), tuned.get("b", words.b)
+    scoring = Scoring(k1 if asked.k1 is None else asked.k1, b if asked.b is None else asked.b)
+    if not asked.rm3:
+        return scoring
+    own = Rm3(**tuned.get("rm3", {}))
+    rm3 = Rm3(
+        own.documents if asked.rm3_documents is None else asked.rm3_documents,
+        own.terms if asked.rm3_terms is None else asked.rm3_terms,
+        own.weight if asked.rm3_weight is None else asked.rm3_weight,
+    )
+    return scoring._replace(rm3=rm3)
+
+
+def wording(words: Words, folder: Path) -> Wording:
+    """How an index in a folder makes words of texts."""
+    stop_words = {"default": None, "none": ""}.get(words.stop_words, str(folder / STOP_WORDS))
+    given = (words.title_boost, words.text_boost)
+    own = () if given == (None, None) else boosts(*(1.0 if boost is None else boost for boost in given))
+    return Wording(words.language, words.stemmer, stop_words, own)

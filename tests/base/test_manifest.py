@@ -100,13 +100,14 @@ def test_the_plan_knows_inputs_by_content_not_by_path():
 
 def test_these_options_alone_leave_a_result_as_it_is():
     aside = {"out", "machine.device", "machine.threads", "machine.runtime", "heap", "memory", "problems", "patience"}
+    aside |= {"expander.device"}
     aside |= {"optimize.chunk", "negatives.role", "interactive"}
     aside |= {f"saving.{key}" for key in ("log_every", "save_every", "keep_last", "tensorboard")}
     contents = {
         "pretrain": {"text", "model.init", "words.tokenizer", "watch.held_out", "watch.watch_every"},
         "finetune": {"model", "data", "negatives.negatives", "watch.dev_data"},  # looks choose the model that is left
         "encode": {"model", "corpus", "queries"},
-        "index": {"vectors", "corpus"},
+        "index": {"vectors", "corpus", "words.expansions", "expander.expander", "tuning.tune"},
         "search": {"index", "queries", "candidates"},
         "evaluate": {"runs", "qrels"},
         "inspect": {"model", "texts"},
@@ -134,7 +135,7 @@ def test_the_identity_follows_from_plan_and_outputs(tmp_path):
     same = made(tmp_path / "a").identity
     assert made(tmp_path / "b").identity == same
     assert made(tmp_path / "c", text="other").identity != same
-    assert made(tmp_path / "d", k1=1.2).identity != same
+    assert made(tmp_path / "d", **{"words.k1": 1.2}).identity != same
     assert made(tmp_path / "e", heap="3g").identity == same
 
 
@@ -159,10 +160,10 @@ def test_a_finished_folder_is_found_done_and_stays_as_it_is(tmp_path, listing):
 
 def test_a_manifest_reads_back_as_it_was_written(tmp_path):
     assert read_manifest(tmp_path) is None
-    manifest = made(tmp_path / "out", k1=1.5)
+    manifest = made(tmp_path / "out", **{"words.k1": 1.5})
     assert read_manifest(tmp_path / "out") == manifest
     assert (manifest.verb, manifest.status, manifest.metrics) == ("index", "finished", {"passages": 3})
-    assert manifest.config == plain(index(k1=1.5))
+    assert manifest.config == plain(index(**{"words.k1": 1.5}))
 
 
 def test_an_unfinished_folder_goes_on_and_keeps_what_is_there(tmp_path):
@@ -194,7 +195,8 @@ def test_a_folder_whose_output_is_not_as_written_is_refused(tmp_path, change):
 def test_another_plan_in_the_folder_is_refused_with_what_differs(tmp_path, listing):
     made(tmp_path / "out")
     before = listing(tmp_path)
-    assert "holds a finished seed index of another plan (k1 was 0.9, now 1.2)" in refusal(tmp_path / "out", k1=1.2)
+    told = refusal(tmp_path / "out", **{"words.k1": 1.2})
+    assert "holds a finished seed index of another plan (words.k1 was 0.9, now 1.2)" in told
     with pytest.raises(FolderError, match="holds a seed index; name another folder"):
         opened(tmp_path / "out", "encode", encode(), INPUTS)
     assert listing(tmp_path) == before
@@ -233,7 +235,7 @@ def test_overwrite_loses_what_the_folder_held(tmp_path):
     made(tmp_path / "out", text="old")
     (tmp_path / "out" / "more").mkdir()
     (tmp_path / "out" / "more" / "file").touch()
-    made(tmp_path / "out", text="new", overwrite=True, k1=1.2)
+    made(tmp_path / "out", text="new", overwrite=True, **{"words.k1": 1.2})
     assert (tmp_path / "out" / "output").read_text() == "new"
     assert not (tmp_path / "out" / "more").exists()
 
