@@ -8,12 +8,8 @@ from seedcli.base.progress import Progress
 from seedcli.configs.index import IndexConfig
 from seedcli.retrieval.vectors import open_shards
 from seedcli.stages.stage import Outcome, Stage
-<<<<<<< HEAD
 from seedcli.stages.store_index import build_store, check_options
-from seedcli.stages.word_index import build_words
-=======
 from seedcli.stages.word_building import build_words, word_inputs
->>>>>>> h8-words
 
 
 def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:

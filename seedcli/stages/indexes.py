@@ -26,13 +26,9 @@ class Searcher:
 
     def __init__(self, config: SearchConfig, runtime: Runtime, progress: Progress):
         self.config, self.progress = config, progress
-<<<<<<< HEAD
         self.indexes = [open_index(Path(folder), config, runtime, progress) for folder in config.index]
-=======
-        self.indexes = [open_index(Path(folder), config, runtime) for folder in config.index]
         if config.words.rm3 and not any(isinstance(index, WordIndex) for index in self.indexes):
             raise ConfigError("--rm3 expands the words of queries, for a bm25 index: none is given")
->>>>>>> h8-words
 
     def search(self, questions: Questions, depth: int) -> Iterator[Ranking]:
         """The rankings of the one index, or of all, fused by reciprocal rank."""
