@@ -309,10 +309,21 @@ def encode(
 def index(
     *,
     out: StrPath,
-    kind: Literal["flat", "bm25"] = "flat",
+    kind: str = "flat",
     vectors: StrPath | None = None,
+    queries: StrPath | None = None,
+    compare: Sequence[str] = [],
     corpus: StrPath | None = None,
     problems: Literal["report", "stop"] = "report",
+    memory: str | None = None,
+    metric: Literal["ip", "cosine"] = "ip",
+    probes: int | None = None,
+    ef_search: int | None = None,
+    refine: int = 0,
+    target_recall: float | None = None,
+    measure: bool = True,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int | None = None,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -323,17 +334,40 @@ def index(
     ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
 
     - out: The folder to leave the index in.
-    - kind: flat: every vector is compared; bm25: words.
-    - vectors: flat: the folder that seed encode left.
+    - kind: flat: every vector is compared; bm25: words; approximate, by faiss: hnsw, ivf, ivfpq, pq, sq, opq, or a
+      factory string of its own, such as IVF4096,PQ48.
+    - vectors: The folder that seed encode left; for all kinds but bm25.
+    - queries: Approximate: measure with these, a collection or encoded queries. Left out: with vectors of the
+      corpus, which flatters.
+    - compare: Build these kinds side by side (flat,hnsw,ivfpq), and tell recall and time; repeat it for a
+      factory's.
     - corpus: bm25: a collection of passages.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
+    - memory: The most memory that the finished index may take, such as 2g; sizes follow from it. Left out: from the
+      number of vectors and their width.
+    - metric: Compare by inner product, or by cosine.
+    - probes: Lists that a search looks into; left out: the root of all.
+    - ef_search: hnsw: neighbours that a search follows; left out: 128.
+    - refine: Candidates a hit that are scored anew with the exact vectors; 0: faiss's own scores stand.
+    - target_recall: Find the fewest probes, or the lowest ef_search, that reach this recall@100, and search so by
+      default.
+    - measure: Measure recall@10 and @100 against exact search, time and memory, once the index is built.
+    - device: Where to compute; auto takes a GPU if there is one.
+    - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.
     - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
 
     In `options`, with what they are when left out:
 
+    - faiss.sample (1000): Queries to measure with, at most.
+    - faiss.train (None): Vectors to train on; left out: 40 a list, 16,384 for codes.
+    - faiss.seed (0): What the vectors to train on, and the queries, are drawn by.
+    - faiss.nlist (None): Lists; left out: about 4 times the root of all vectors.
+    - faiss.m (None): hnsw: links of a vector (M); left out: 16, or 32 of many.
+    - faiss.ef_construction (None): hnsw: neighbours followed to link a vector; left out: 64.
+    - faiss.code_size (None): pq, ivfpq, opq: bytes of a code; left out: a sixteenth of the vector's.
     - k1 (0.9): bm25: how soon repeated words count no more.
     - b (0.4): bm25: how much long passages are held back.
     - heap ('2g'): bm25: the largest heap of Java, such as 2g.
@@ -349,6 +383,9 @@ def search(
     depth: int | None = None,
     run_format: Literal["trec", "parquet"] = "trec",
     memory: str | None = None,
+    probes: int | None = None,
+    ef_search: int | None = None,
+    refine: int | None = None,
     problems: Literal["report", "stop"] = "report",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
@@ -373,6 +410,9 @@ def search(
       read.
     - memory: flat: the most memory to hold, such as 2g, that of the libraries included: vectors that don't fit are
       read from the disk for each few thousand queries. Left out: half of what is free.
+    - probes: Lists to look into; left out: as the index was built with.
+    - ef_search: hnsw: neighbours to follow; left out: as the index was built with.
+    - refine: Approximate: candidates a hit that are scored anew with the exact vectors; left out: as it was built.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
     - device: Where to compute; auto takes a GPU if there is one.

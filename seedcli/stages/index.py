@@ -1,32 +1,49 @@
-"""seed index: vectors, or a corpus for bm25 -> an index."""
+"""seed index: vectors, or a corpus for bm25 -> an index, or several kinds side by side."""
 
 from pathlib import Path
 
 from seedcli.base.errors import ConfigError
-from seedcli.base.manifest import finished
+from seedcli.base.manifest import finished, read_manifest
 from seedcli.base.progress import Progress
 from seedcli.configs.index import IndexConfig
 from seedcli.data.sources import open_collection, source_path
 from seedcli.retrieval.vectors import open_shards
+from seedcli.stages.comparison import compare, kinds_of
+from seedcli.stages.faiss_index import build_faiss, check_exact, designed
 from seedcli.stages.stage import Outcome, Stage
 from seedcli.stages.word_index import build_words
 
 
 def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
-    """The vectors or the corpus, by name."""
-    wanted, other = ("vectors", "corpus") if config.kind == "flat" else ("corpus", "vectors")
+    """The vectors, and the queries to measure with; or the corpus."""
+    wanted, other = ("corpus", "vectors") if config.kind == "bm25" else ("vectors", "corpus")
     if getattr(config, wanted) is None or getattr(config, other) is not None:
         raise ConfigError(f"--kind {config.kind} is built over --{wanted}, and takes no --{other}")
-    if config.vectors is not None:
-        if finished(Path(config.vectors), "encode").metrics["role"] != "passage":
-            raise ConfigError(f"--vectors {config.vectors}: holds query vectors; give those of a corpus")
-        return {"vectors": Path(config.vectors)}
-    open_collection(str(config.corpus), progress)
-    return {"corpus": source_path(str(config.corpus))}
+    if config.kind in {"flat", "bm25"} and not config.compare:
+        check_exact(config)
+    if config.vectors is None:
+        open_collection(str(config.corpus), progress)
+        return {"corpus": source_path(str(config.corpus))}
+    vectors = Path(config.vectors)
+    if finished(vectors, "encode").metrics["role"] != "passage":
+        raise ConfigError(f"--vectors {config.vectors}: holds query vectors; give those of a corpus")
+    for each in kinds_of(config):
+        if each.kind != "flat":
+            shards = open_shards(vectors)
+            designed(each, sum(shard.size for shard in shards), shards[0].width)
+    if config.queries is None:
+        return {"vectors": vectors}
+    if read_manifest(Path(config.queries)) is None:
+        open_collection(config.queries, progress)
+    return {"vectors": vectors, "queries": source_path(config.queries)}
 
 
 def run(config: IndexConfig, stage: Stage) -> Outcome:
-    return build_words(config, stage) if config.kind == "bm25" else build_flat(stage)
+    if config.compare:
+        return compare(config, stage)
+    if config.kind == "bm25":
+        return build_words(config, stage)
+    return build_flat(stage) if config.kind == "flat" else build_faiss(config, stage)
 
 
 def build_flat(stage: Stage) -> Outcome:

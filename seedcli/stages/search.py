@@ -21,7 +21,7 @@ from seedcli.retrieval.vectors import read_ids
 from seedcli.stages.candidates import candidates_path, known, read_candidates
 from seedcli.stages.estimates import LIBRARIES, announce
 from seedcli.stages.flat_index import FlatIndex
-from seedcli.stages.indexes import Searcher
+from seedcli.stages.indexes import Searcher, opened
 from seedcli.stages.questions import Questions, read_questions
 from seedcli.stages.stage import Outcome, Stage
 
@@ -33,9 +33,10 @@ def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     """The indexes and the queries, by name."""
     if config.out is None or config.queries is None:
         raise ConfigError("give a QUESTION, or --queries and --out to write a run")
-    kinds = [finished(Path(folder), "index").config["kind"] for folder in config.index]
+    kinds = [opened(Path(folder)).config["kind"] for folder in config.index]
     if processes() > 1 and (kinds != ["flat"] or config.candidates is not None):
-        raise ConfigError("bm25 indexes, fusion and --candidates run as one process: call it without torchrun")
+        told = "bm25 and approximate indexes, fusion and --candidates run as one process"
+        raise ConfigError(f"{told}: call it without torchrun")
     paths = {f"index.{row}": Path(folder) for row, folder in enumerate(config.index)}
     if read_manifest(Path(config.queries)) is None:
         open_collection(config.queries, progress)

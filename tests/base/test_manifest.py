@@ -106,7 +106,7 @@ def test_these_options_alone_leave_a_result_as_it_is():
         "pretrain": {"text", "model.init", "words.tokenizer", "watch.held_out", "watch.watch_every"},
         "finetune": {"model", "data", "negatives.negatives", "watch.dev_data"},  # looks choose the model that is left
         "encode": {"model", "corpus", "queries"},
-        "index": {"vectors", "corpus"},
+        "index": {"vectors", "corpus", "queries"},
         "search": {"index", "queries", "candidates"},
         "evaluate": {"runs", "qrels"},
         "inspect": {"model", "texts"},
