@@ -309,11 +309,20 @@ def encode(
 def index(
     *,
     out: StrPath,
-    kind: Literal["flat", "bm25", "hnsw", "ivf", "ivfpq"] = "flat",
+    kind: str = "flat",
     vectors: StrPath | None = None,
+    queries: StrPath | None = None,
+    compare: Sequence[str] = [],
     corpus: StrPath | None = None,
     store: str | None = None,
     problems: Literal["report", "stop"] = "report",
+    memory: str | None = None,
+    metric: Literal["ip", "cosine"] = "ip",
+    probes: int | None = None,
+    ef_search: int | None = None,
+    refine: int = 0,
+    target_recall: float | None = None,
+    measure: bool = True,
     language: str = "en",
     stemmer: Literal["porter", "krovetz", "none"] = "porter",
     stop_words: StrPath = "default",
@@ -323,6 +332,8 @@ def index(
     expansions: StrPath | None = None,
     expander: StrPath | None = None,
     tune: StrPath | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int | None = None,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -333,13 +344,27 @@ def index(
     ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
 
     - out: The folder to leave the index in.
-    - kind: flat: every vector is compared; bm25: words. With store also hnsw, ivf and ivfpq, as Milvus has them.
-    - vectors: flat: the folder that seed encode left.
+    - kind: flat: every vector is compared; bm25: words; approximate, by faiss: hnsw, ivf, ivfpq, pq, sq, opq, or a
+      factory string of its own, such as IVF4096,PQ48. With store flat, hnsw, ivf and ivfpq are Milvus's.
+    - vectors: The folder that seed encode left; for all kinds but bm25.
+    - queries: Approximate: measure with these, a collection or encoded queries. Left out: with vectors of the
+      corpus, which flatters.
+    - compare: Build these kinds side by side (flat,hnsw,ivfpq), and tell recall and time; repeat it for a
+      factory's.
     - corpus: bm25: a collection of passages.
     - store: Put the vectors into Milvus: milvus:PATH.db is kept there by milvus-lite, milvus:http://HOST:19530 is a
       server. MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD, are read from the environment alone.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
+    - memory: The most memory that the finished index may take, such as 2g; sizes follow from it. Left out: from the
+      number of vectors and their width.
+    - metric: Compare by inner product, or by cosine.
+    - probes: Lists that a search looks into; left out: the root of all.
+    - ef_search: hnsw: neighbours that a search follows; left out: 128.
+    - refine: Candidates a hit that are scored anew with the exact vectors; 0: faiss's own scores stand.
+    - target_recall: Find the fewest probes, or the lowest ef_search, that reach this recall@100, and search so by
+      default.
+    - measure: Measure recall@10 and @100 against exact search, time and memory, once the index is built.
     - language: The language of the texts, which tells how words are made: en, de, zh, and others.
     - stemmer: What takes endings off English words; other languages have theirs.
     - stop_words: English words that are left out: default (Lucene's 33), none, or a file with one a line.
@@ -349,6 +374,8 @@ def index(
     - expansions: Queries to append to passages (doc2query): JSONL, {"id": "p1", "queries": ["...", ...]} a line.
     - expander: A sequence-to-sequence model whose queries are appended to passages: a folder, or a name of the hub.
     - tune: Queries and qrels to choose k1 and b by, and with rm3 its settings: a collection.
+    - device: Where to compute; auto takes a GPU if there is one.
+    - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.
     - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
@@ -358,6 +385,13 @@ def index(
     - heap ('2g'): bm25: the largest heap of Java, such as 2g.
     - collection (None): store: the collection's name; left out: one made of the vectors'.
     - patience (60.0): store: seconds to go on asking a server that is away.
+    - faiss.sample (1000): Queries to measure with, at most.
+    - faiss.train (None): Vectors to train on; left out: 40 a list, 16,384 for codes.
+    - faiss.seed (0): What the vectors to train on, and the queries, are drawn by.
+    - faiss.nlist (None): Lists; left out: about 4 times the root of all vectors.
+    - faiss.m (None): hnsw: links of a vector (M); left out: 16, or 32 of many.
+    - faiss.ef_construction (None): hnsw: neighbours followed to link a vector; left out: 64.
+    - faiss.code_size (None): pq, ivfpq, opq: bytes of a code; left out: a sixteenth of the vector's.
     - words.k1 (0.9): How soon repeated words count no more.
     - words.b (0.4): How much long passages are held back.
     - expander.queries (10): Queries of a passage.
@@ -367,7 +401,6 @@ def index(
     - expander.batch_size (16): Passages at a time.
     - expander.seed (0): The seed of what is drawn.
     - expander.precision ('fp32'): What the model computes in.
-    - expander.device ('auto'): Where to compute; auto takes a GPU if there is one.
     - tuning.split ('dev'): The qrels to tune on.
     - tuning.measure ('mrr@10'): What is to be best.
     - tuning.queries (1000): Queries to tune on, at most; drawn by a seed where there are more.
@@ -389,6 +422,9 @@ def search(
     depth: int | None = None,
     run_format: Literal["trec", "parquet"] = "trec",
     memory: str | None = None,
+    probes: int | None = None,
+    ef_search: int | None = None,
+    refine: int | None = None,
     problems: Literal["report", "stop"] = "report",
     rm3: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -414,6 +450,9 @@ def search(
       read.
     - memory: flat: the most memory to hold, such as 2g, that of the libraries included: vectors that don't fit are
       read from the disk for each few thousand queries. Left out: half of what is free.
+    - probes: Lists to look into; left out: as the index was built with.
+    - ef_search: hnsw: neighbours to follow; left out: as the index was built with.
+    - refine: Approximate: candidates a hit that are scored anew with the exact vectors; left out: as it was built.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
     - rm3: Expand queries by words of what they find first (RM3); for an index that was made with rm3.

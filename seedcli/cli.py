@@ -182,6 +182,8 @@ def perform(verb: str, config: Any, manner: Manner) -> None:
         console.report(config.out)
     elif verb == "inspect":
         console.inspection(config.out)
+    elif verb == "index":
+        console.indexes(manifest.metrics, config.out)
     screen.next(next_steps(verb, config))
 
 

@@ -248,6 +248,51 @@ def inspection(folder: Path) -> None:
         out.print(Text(line))
 
 
+def indexes(metrics: Mapping[str, Any], folder: Path) -> None:
+    """What was measured of an index at each setting, or of several kinds side by side; nothing where nothing was."""
+    if "kinds" in metrics:
+        head = ["kind", "setting", "built", "recall@10", "recall@100", "ms, 1 query", "ms, 64", "disk", "memory"]
+        rows = [[name, *index_cells(row)] for name, row in metrics["kinds"].items()]
+        told = f"read: {folder / 'compare.json'}, and the plot {folder / 'compare.png'} (.svg)"
+    elif "measured" in metrics:
+        measured, knob = metrics["measured"], "probes" if "probes" in metrics else "ef_search"
+        head = [knob if knob in metrics else "", "recall@10", "recall@100", "ms, 1 query", "ms, 64"]
+        rows = [
+            [f"{'→ ' * (point['setting'] == metrics[knob])}{point['setting']:,}" if point["setting"] else "",
+             *share_cells(point), milliseconds(point["single"]), milliseconds(point["batch"])]
+            for point in measured["points"]
+        ]  # fmt: skip
+        told = (
+            f"{measured['queries']:,} queries; {size(measured['disk'])} on disk, {size(measured['memory'])} in memory"
+        )
+        told += "; ± spans 95 %" + f"; → searches begin with this {knob}" * (knob in metrics)
+    else:
+        return
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for place, name in enumerate(head):
+        table.add_column(name, justify="left" if place == 0 and name == "kind" else "right", no_wrap=place > 1)
+    for row in rows:
+        table.add_row(*row)
+    out.print()
+    out.print(table)
+    out.print(Text(told), soft_wrap=True)
+
+
+def index_cells(row: Mapping[str, Any]) -> list[str]:
+    """The row of a kind in a comparison, without its name."""
+    shares = [f"{row['recall@10']:.3f}", f"{row['recall@100']:.3f}"]
+    times = [milliseconds(row["milliseconds"]), milliseconds(row["milliseconds_64"])]
+    return [row["setting"], duration(row["seconds"]), *shares, *times, size(row["disk"]), size(row["memory"])]
+
+
+def share_cells(point: Mapping[str, Any]) -> list[str]:
+    return [f"{mean:.3f} ±{error:.3f}" for mean, error in (point["recall_10"], point["recall_100"])]
+
+
+def milliseconds(value: float) -> str:
+    return f"{value:.2f}" if value < 9.95 else f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"
+
+
 def tables(summary: Mapping[str, Any], width: int) -> Iterator[Table]:
     """The means of all runs, with intervals and p-values where there are some; as many measures a table as fit."""
     runs, level = summary["runs"], summary["significance"]["level"] if summary["significance"] else 0.0

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_doc import Doc
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from seedcli.base.config import INCIDENTAL, INPUT, RARE, WORD
-from seedcli.configs.groups import Device, Problems
+from seedcli.configs.groups import Device, Problems, Threads
 
 Boost = Annotated[float | None, Ge(0)]
 
@@ -60,7 +60,6 @@ class Expander:
     batch_size: Annotated[int, Ge(1), Doc("Passages at a time."), RARE] = 16
     seed: Annotated[int, Ge(0), Doc("The seed of what is drawn."), RARE] = 0
     precision: Annotated[Literal["fp32", "bf16"], Doc("What the model computes in."), RARE] = "fp32"
-    device: Annotated[Device, RARE] = "auto"
 
 
 @dataclass(frozen=True)
@@ -94,18 +93,81 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Faiss:
+    """Approximate indexes"""
+
+    memory: Annotated[
+        str | None,
+        Doc(
+            "The most memory that the finished index may take, such as 2g; sizes follow from it. Left out: from the "
+            "number of vectors and their width."
+        ),
+    ] = None
+    metric: Annotated[Literal["ip", "cosine"], Doc("Compare by inner product, or by cosine.")] = "ip"
+    probes: Annotated[int | None, Ge(1), Doc("Lists that a search looks into; left out: the root of all.")] = None
+    ef_search: Annotated[int | None, Ge(1), Doc("hnsw: neighbours that a search follows; left out: 128.")] = None
+    refine: Annotated[
+        int, Ge(0), Doc("Candidates a hit that are scored anew with the exact vectors; 0: faiss's own scores stand.")
+    ] = 0
+    target_recall: Annotated[
+        float | None,
+        Gt(0),
+        Le(1),
+        Doc("Find the fewest probes, or the lowest ef_search, that reach this recall@100, and search so by default."),
+    ] = None
+    measure: Annotated[
+        bool, Doc("Measure recall@10 and @100 against exact search, time and memory, once the index is built.")
+    ] = True
+    sample: Annotated[int, Ge(1), Doc("Queries to measure with, at most."), RARE] = 1_000
+    train: Annotated[int | None, Ge(1), Doc("Vectors to train on; left out: 40 a list, 16,384 for codes."), RARE] = None
+    seed: Annotated[int, Ge(0), Doc("What the vectors to train on, and the queries, are drawn by."), RARE] = 0
+    nlist: Annotated[int | None, Ge(1), Doc("Lists; left out: about 4 times the root of all vectors."), RARE] = None
+    m: Annotated[int | None, Ge(2), Doc("hnsw: links of a vector (M); left out: 16, or 32 of many."), RARE] = None
+    ef_construction: Annotated[
+        int | None, Ge(1), Doc("hnsw: neighbours followed to link a vector; left out: 64."), RARE
+    ] = None
+    code_size: Annotated[
+        int | None, Ge(1), Doc("pq, ivfpq, opq: bytes of a code; left out: a sixteenth of the vector's."), RARE
+    ] = None
+
+
+@dataclass(frozen=True)
+class Building:
+    """Machine"""
+
+    device: Device = "auto"
+    threads: Threads = None
+
+
+@dataclass(frozen=True)
 class IndexConfig:
-    """Build an index: flat over encoded vectors (exact search), or bm25 over a corpus (Lucene, through Pyserini).
+    """Build an index over encoded vectors: flat (exact search), or approximate (faiss), whose recall is measured
+    against exact search. Or bm25, over a corpus (Lucene, through Pyserini).
 
     With --store the vectors go to Milvus, on this machine or on others.
     """
 
     out: Annotated[Path, Doc("The folder to leave the index in.")]
     kind: Annotated[
-        Literal["flat", "bm25", "hnsw", "ivf", "ivfpq"],
-        Doc("flat: every vector is compared; bm25: words. With --store also hnsw, ivf and ivfpq, as Milvus has them."),
+        str,
+        Doc(
+            "flat: every vector is compared; bm25: words; approximate, by faiss: hnsw, ivf, ivfpq, pq, sq, opq, or a "
+            "factory string of its own, such as IVF4096,PQ48. With --store flat, hnsw, ivf and ivfpq are Milvus's."
+        ),
     ] = "flat"
-    vectors: Annotated[str | None, Doc("flat: the folder that seed encode left."), INPUT] = None
+    vectors: Annotated[str | None, Doc("The folder that seed encode left; for all kinds but bm25."), INPUT] = None
+    queries: Annotated[
+        str | None,
+        Doc(
+            "Approximate: measure with these, a collection or encoded queries. Left out: with vectors of the corpus, "
+            "which flatters."
+        ),
+        INPUT,
+    ] = None
+    compare: Annotated[
+        list[str],
+        Doc("Build these kinds side by side (flat,hnsw,ivfpq), and tell recall and time; repeat it for a factory's."),
+    ] = field(default_factory=list)
     corpus: Annotated[str | None, Doc("bm25: a collection of passages."), INPUT] = None
     store: Annotated[
         str | None,
@@ -122,6 +184,8 @@ class IndexConfig:
     patience: Annotated[
         float, Ge(0), Doc("--store: seconds to go on asking a server that is away."), RARE, INCIDENTAL
     ] = 60.0
+    faiss: Faiss = field(default_factory=Faiss)
     words: Words = field(default_factory=Words)
     expander: Expander = field(default_factory=Expander)
     tuning: Tuning = field(default_factory=Tuning)
+    machine: Building = field(default_factory=Building)

@@ -72,6 +72,15 @@ class SearchConfig:
         ),
         INCIDENTAL,
     ] = None
+    probes: Annotated[int | None, Ge(1), Doc("Lists to look into; left out: as the index was built with.")] = None
+    ef_search: Annotated[
+        int | None, Ge(1), Doc("hnsw: neighbours to follow; left out: as the index was built with.")
+    ] = None
+    refine: Annotated[
+        int | None,
+        Ge(0),
+        Doc("Approximate: candidates a hit that are scored anew with the exact vectors; left out: as it was built."),
+    ] = None
     problems: Problems = "report"
     fusion_k: Annotated[int, Ge(0), Doc("Fusion: what is added to each rank before its reciprocal."), RARE] = 60
     fusion_depth: Annotated[int, Ge(1), Doc("Fusion: hits taken from each index."), RARE] = 1_000

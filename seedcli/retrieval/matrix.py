@@ -50,14 +50,16 @@ class Matrix:
     """Blocks of the shards' vectors on a device, `floats` at a time; `keep`: those that were read stay in memory.
 
     `rough`: copies of them may stay there, too. Of several processes one may have no shard: `width` is that of the
-    others' then, so that all work in equal batches.
+    others' then, so that all work in equal batches. `unit`: vectors count as if they had length 1. `mapped`: files stay
+    mapped, for rows that are read time and again.
     """
 
     def __init__(
         self, shards: Sequence[Shard], device: torch.device, floats: int = FLOATS["cpu"], keep: bool = False,
-        rough: bool = False, width: int | None = None,
+        rough: bool = False, width: int | None = None, unit: bool = False, mapped: bool = False,
     ):  # fmt: skip
         self.shards, self.device, self.floats, self.keep, self.rough = shards, device, floats, keep, rough
+        self.unit, self.mapped = unit, mapped
         self.width = width or (shards[0].width if shards else 1)
         self.size = sum(shard.size for shard in shards)
         self.block = min(TALLEST, max(STEP, floats // self.width // STEP * STEP))
@@ -70,6 +72,7 @@ class Matrix:
         self.ends = np.array([place.row + place.size for place in self.places], np.int64)
         self._kept: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._names: dict[Path, Names] = {}  # of shards whose vectors are kept
+        self._maps: dict[int, Stored] = {}
         self._longest = [-1.0] * len(self.places)  # norms, once they are known
         self._room = torch.empty(0)
         self.asked = 0  # queries, of all searches
@@ -155,7 +158,7 @@ class Matrix:
         for number, begin, end in self._parted(rows):
             place = self.places[number]
             names = self._names.get(place.shard.path) or place.shard.names()
-            if self.keep:
+            if self.keep or self.mapped:
                 self._names[place.shard.path] = names
             parts.append(names.at(rows[begin:end] - place.row + place.begin))
         return np.concatenate(parts)
@@ -181,6 +184,9 @@ class Matrix:
 
     def _floats(self, number: int) -> Tensor:
         """A block as float32, in a place that it shares with others unless it is stored so."""
+        return self._of_length(self._as_stored(number))
+
+    def _as_stored(self, number: int) -> Tensor:
         values, scales = self._block(number)
         if values.dtype == torch.float32:
             return values
@@ -193,16 +199,21 @@ class Matrix:
         """What reads some rows of a block as float32, from the device if it is kept there."""
         place = self.places[number]
         if number not in self._kept:
-            stored = place.shard.stored(place.begin, place.end)
-            return lambda rows: torch.from_numpy(stored.floats(rows)).to(self.device)
+            stored = self._maps.get(number) or place.shard.stored(place.begin, place.end)
+            if self.mapped:
+                self._maps[number] = stored
+            return lambda rows: self._of_length(torch.from_numpy(stored.floats(rows)).to(self.device))
         values, scales = self._kept[number]
 
         def read(rows: NDArray[np.int64]) -> Tensor:
             own = torch.from_numpy(rows).to(self.device)
             floats = values[own].float()
-            return floats if scales is None else floats.mul_(scales[own, None])
+            return self._of_length(floats if scales is None else floats.mul_(scales[own, None]))
 
         return read
+
+    def _of_length(self, vectors: Tensor) -> Tensor:
+        return unit_rows(vectors) if self.unit else vectors
 
     def _block(self, number: int) -> tuple[Tensor, Tensor | None]:
         """A block as it is stored, on the device."""
@@ -215,6 +226,12 @@ class Matrix:
                 values = values.clone()  # out of the file's mapping: its small pages are read a quarter slower
             self._kept[number] = values, scales
         return values, scales
+
+
+def unit_rows(vectors: Tensor) -> Tensor:
+    """Vectors [n, D] brought to length 1; one of zeros stays one."""
+    lengths = vectors.double().square().sum(1, keepdim=True).sqrt()
+    return vectors / torch.where(lengths > 0, lengths, 1.0).float()
 
 
 def _on_device(stored: Stored, device: torch.device) -> tuple[Tensor, Tensor | None]:

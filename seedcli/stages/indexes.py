@@ -1,16 +1,17 @@
 """Indexes, opened: one, or several whose rankings are fused; what is asked of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seedcli.base.errors import ConfigError
 from seedcli.base.machine import Used
-from seedcli.base.manifest import finished
+from seedcli.base.manifest import Manifest, finished
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.configs.search import SearchConfig
 from seedcli.retrieval.fusion import reciprocal_rank
 from seedcli.retrieval.runs import Ranking, run_of
+from seedcli.stages.faiss_index import FaissIndex
 from seedcli.stages.flat_index import FlatIndex
 from seedcli.stages.questions import Questions
 from seedcli.stages.store_index import StoreIndex
@@ -26,7 +27,12 @@ class Searcher:
 
     def __init__(self, config: SearchConfig, runtime: Runtime, progress: Progress):
         self.config, self.progress = config, progress
-        self.indexes = [open_index(Path(folder), config, runtime, progress) for folder in config.index]
+        manifests = [opened(Path(folder)) for folder in config.index]
+        check_settings(config, manifests)
+        self.indexes = [
+            open_index(Path(folder), manifest, config, runtime, progress)
+            for folder, manifest in zip(config.index, manifests, strict=True)
+        ]
         if config.words.rm3 and not any(isinstance(index, WordIndex) for index in self.indexes):
             raise ConfigError("--rm3 expands the words of queries, for a bm25 index: none is given")
 
@@ -47,11 +53,30 @@ class Searcher:
             index.close()
 
 
-def open_index(folder: Path, config: SearchConfig, runtime: Runtime, progress: Progress) -> VectorIndex | WordIndex:
-    """The index in a folder, of whatever kind."""
+def opened(folder: Path) -> Manifest:
+    """The manifest of an index. Raises ConfigError for a comparison, which holds several."""
     manifest = finished(folder, "index")
-    if manifest.config["kind"] == "bm25":
+    if kinds := manifest.metrics.get("kinds"):
+        folders = ", ".join(str(folder / name) for name in kinds)
+        raise ConfigError(f"--index {folder}: a comparison; search one of its indexes: {folders}")
+    return manifest
+
+
+def check_settings(config: SearchConfig, manifests: Sequence[Manifest]) -> None:
+    """Raises ConfigError for a setting that none of the indexes has."""
+    for name, told_by in (("probes", "probes"), ("ef_search", "ef_search"), ("refine", "factory")):
+        if getattr(config, name) is not None and not any(told_by in manifest.metrics for manifest in manifests):
+            kinds = ", ".join(str(manifest.config["kind"]) for manifest in manifests)
+            raise ConfigError(f"--{name.replace('_', '-')}: no index here has that, but {kinds}")
+
+
+def open_index(
+    folder: Path, manifest: Manifest, config: SearchConfig, runtime: Runtime, progress: Progress
+) -> VectorIndex | WordIndex:
+    """The index in a folder, of whatever kind."""
+    kind = manifest.config["kind"]
+    if kind == "bm25":
         return WordIndex(folder, manifest, config)
     if manifest.config.get("store") is not None:
         return StoreIndex(folder, manifest, config, runtime, progress)
-    return FlatIndex(folder, manifest, config, runtime)
+    return (FlatIndex if kind == "flat" else FaissIndex)(folder, manifest, config, runtime)

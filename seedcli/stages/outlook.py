@@ -123,7 +123,7 @@ def searching(config: SearchConfig, sizes: Sizes) -> Part:
         queries = queries._replace(tokens=0.0)  # read already
     run = forecast.word_searching(queries, depth)
     for index in (known(sizes.config(folder), f"what {folder} was made from") for folder in config.index):
-        if index.kind == "flat":
+        if index.kind != "bm25":  # approximate ones compare fewer vectors than this counts
             vectors = known(sizes.config(str(index.vectors)), f"what {index.vectors} was made from")
             model, passages = sizes.model(vectors.model), sizes.passages(str(vectors.corpus))
             dense = forecast.searching(model, queries, forecast.vectors_of(model, passages), depth)

@@ -22,7 +22,7 @@ from seedcli.retrieval.vectors import read_ids
 from seedcli.stages.candidates import candidates_path, known, read_candidates
 from seedcli.stages.estimates import LIBRARIES, announce
 from seedcli.stages.flat_index import FlatIndex
-from seedcli.stages.indexes import Searcher
+from seedcli.stages.indexes import Searcher, opened
 from seedcli.stages.questions import Questions, read_questions
 from seedcli.stages.stage import Outcome, Stage
 from seedcli.stages.vector_index import VectorIndex
@@ -35,12 +35,11 @@ def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     """The indexes and the queries, by name."""
     if config.out is None or config.queries is None:
         raise ConfigError("give a QUESTION, or --queries and --out to write a run")
-    made = [finished(Path(folder), "index").config for folder in config.index]
+    made = [opened(Path(folder)).config for folder in config.index]
     kinds = ["store" if index.get("store") else index["kind"] for index in made]
     if processes() > 1 and (kinds != ["flat"] or config.candidates is not None):
-        raise ConfigError(
-            "indexes in a store, bm25 indexes, fusion and --candidates run as one process: call it without torchrun"
-        )
+        told = "indexes in a store, bm25 and approximate ones, fusion and --candidates run as one process"
+        raise ConfigError(f"{told}: call it without torchrun")
     paths = {f"index.{row}": Path(folder) for row, folder in enumerate(config.index)}
     if read_manifest(Path(config.queries)) is None:
         open_collection(config.queries, progress)

@@ -104,8 +104,9 @@ def joined(verb: str, config: Any) -> Iterator[Runtime]:
     if machine is None:
         yield Runtime()
         return
-    hush_libraries()
-    with runtime(machine.device, machine.precision, machine.threads) as here:
+    if verb != "index":  # which seldom needs them
+        hush_libraries()
+    with runtime(machine.device, getattr(machine, "precision", "fp32"), machine.threads) as here:
         yield here
 
 

@@ -73,6 +73,9 @@ def next_commands(verb: str, config: Any) -> list[str]:
             return [seed("search", index="INDEX", queries=out, out=beside(config.out, "run"))]
         case "index":
             source = asked(config.corpus or made_from(config.vectors, "corpus"))
+            if config.compare:
+                kinds = read_manifest(config.out)
+                out = str(config.out / next(reversed(kinds.metrics["kinds"]))) if kinds else out
             run = beside(config.out, "run")
             return [seed("search", index=out, **source, out=run), ask([out])]
         case "search":

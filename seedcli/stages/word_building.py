@@ -12,7 +12,7 @@ from seedcli.base.files import read_json, write_json, write_text
 from seedcli.base.machine import Used, cores
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import runtime
-from seedcli.configs.index import Expander, IndexConfig, Words
+from seedcli.configs.index import IndexConfig, Words
 from seedcli.data.collections import Collection
 from seedcli.data.expansions import Expand, appended, in_order, survey_expansions
 from seedcli.data.lines import read_lines
@@ -96,7 +96,7 @@ def build_words(config: IndexConfig, stage: Stage) -> Outcome:
         copy_stop_words(Path(stage.inputs["stop_words"].path), outputs[-1])
     if "expander" in stage.inputs:
         outputs.append(generated)
-        generate(config.expander, stage, collection, survey.records, generated)
+        generate(config, stage, collection, survey.records, generated)
     built = build(config, stage, collection, survey.records, expand)
     stage.progress.say(f"Java: {built.used}")
     scoring, java = Scoring(config.words.k1, config.words.b), {"index": built.used._asdict()}
@@ -140,21 +140,22 @@ def copy_stop_words(source: Path, path: Path) -> None:
     write_text(path, "".join(f"{line.strip().lower()}\n" for _, line in read_lines(source)))
 
 
-def generate(config: Expander, stage: Stage, collection: Collection, total: int, path: Path) -> None:
+def generate(config: IndexConfig, stage: Stage, collection: Collection, total: int, path: Path) -> None:
     """Leave a file of the queries that a model writes of each passage."""
     if path.is_file():
         return
     from seedcli.models.expander import Generation, open_expander
 
     hush_libraries()
-    generation = Generation(config.queries, config.sampled, config.query_length, config.passage_length)
-    with runtime(config.device, config.precision) as here:
+    asked = config.expander
+    generation = Generation(asked.queries, asked.sampled, asked.query_length, asked.passage_length)
+    with runtime(config.machine.device, asked.precision, config.machine.threads) as here:
         model = open_expander(Path(stage.inputs["expander"].path), generation, here)
 
         def write(texts: Sequence[str], number: int) -> list[list[str]]:
-            return model.write(texts, int(np.random.default_rng([config.seed, number]).integers(2**63)))
+            return model.write(texts, int(np.random.default_rng([asked.seed, number]).integers(2**63)))
 
-        write_expansions(collection.passages(), path, write, config.batch_size, total, stage.progress)
+        write_expansions(collection.passages(), path, write, asked.batch_size, total, stage.progress)
 
 
 def build(config: IndexConfig, stage: Stage, collection: Collection, total: int, expand: Expand) -> Built:

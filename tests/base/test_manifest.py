@@ -100,14 +100,13 @@ def test_the_plan_knows_inputs_by_content_not_by_path():
 
 def test_these_options_alone_leave_a_result_as_it_is():
     aside = {"out", "machine.device", "machine.threads", "machine.runtime", "heap", "memory", "problems", "patience"}
-    aside |= {"expander.device"}
     aside |= {"optimize.chunk", "negatives.role", "interactive"}
     aside |= {f"saving.{key}" for key in ("log_every", "save_every", "keep_last", "tensorboard")}
     contents = {
         "pretrain": {"text", "model.init", "words.tokenizer", "watch.held_out", "watch.watch_every"},
         "finetune": {"model", "data", "negatives.negatives", "watch.dev_data"},  # looks choose the model that is left
         "encode": {"model", "corpus", "queries"},
-        "index": {"vectors", "corpus", "words.expansions", "expander.expander", "tuning.tune"},
+        "index": {"vectors", "corpus", "queries", "words.expansions", "expander.expander", "tuning.tune"},
         "search": {"index", "queries", "candidates"},
         "evaluate": {"runs", "qrels"},
         "inspect": {"model", "texts"},

@@ -88,7 +88,7 @@ def test_bm25_and_fusion_are_one_process(chain, tmp_path):
     told = torchrun(
         "search", "--index", chain.words, "--queries", chain.beir, "--out", tmp_path / "out", fails=True
     )  # fmt: skip
-    assert "bm25 indexes, fusion and --candidates run as one process: call it without torchrun" in told
+    assert "bm25 and approximate indexes, fusion and --candidates run as one process: call it without torchrun" in told
     assert not (tmp_path / "out").exists()
 
 
