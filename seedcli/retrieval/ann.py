@@ -358,7 +358,7 @@ class Ann:
     def hits(self, scores: Floats, rows: NDArray[np.int64], depth: int) -> list[Hits]:
         """What faiss gives, [Q, c] twice, as documents in order; most of it is in order already."""
         ends = [rows.shape[1]] * len(rows)
-        settle = [self.each != 1 or ties for ties in (scores[:, 1:] >= scores[:, :-1]).any(1).tolist()]
+        settle = (np.any(scores[:, 1:] >= scores[:, :-1], axis=1) | np.bool_(self.each != 1)).tolist()
         if len(rows) and rows[:, -1].min() < 0:  # where lists hold too little, -1 stands at the end
             ends, rows = (rows >= 0).sum(1).tolist(), np.maximum(rows, 0)
         ids = self.ids(rows)
