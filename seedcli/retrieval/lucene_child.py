@@ -90,8 +90,8 @@ def batches() -> Iterator[list[str]]:
 
 
 def search(answer: Answer, folder: str, threads: int, wording: Mapping[str, Any]) -> None:
-    """Answer (groups of texts, depth, scoring) with the hits of each text, a line a group; (text, id, scoring) with what
-    the text's words weigh in a document; and (None, None, None) with what it took."""
+    """Answer (groups of texts, depth, scoring) with the hits of each text, a line a group; (text, id, scoring) with
+    what the text's words weigh in a document; and (None, None, None) with what it took."""
     searcher = Searcher(folder, **wording)
     with ThreadPoolExecutor(threads) as pool:
         while True:
