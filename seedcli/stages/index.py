@@ -5,7 +5,7 @@ from pathlib import Path
 from seedcli.base.errors import ConfigError
 from seedcli.base.manifest import finished
 from seedcli.base.progress import Progress
-from seedcli.configs.index import IndexConfig
+from seedcli.configs.index import Expander, IndexConfig, Tuning, Words
 from seedcli.retrieval.vectors import open_shards
 from seedcli.stages.stage import Outcome, Stage
 from seedcli.stages.word_building import build_words, word_inputs
@@ -16,6 +16,8 @@ def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
     wanted, other = ("vectors", "corpus") if config.kind == "flat" else ("corpus", "vectors")
     if getattr(config, wanted) is None or getattr(config, other) is not None:
         raise ConfigError(f"--kind {config.kind} is built over --{wanted}, and takes no --{other}")
+    if config.kind != "bm25" and (config.words, config.expander, config.tuning) != (Words(), Expander(), Tuning()):
+        raise ConfigError(f"--kind {config.kind} knows no words: the options of words and of tuning are for bm25")
     if config.vectors is not None:
         if finished(Path(config.vectors), "encode").metrics["role"] != "passage":
             raise ConfigError(f"--vectors {config.vectors}: holds query vectors; give those of a corpus")
