@@ -394,17 +394,17 @@ def index(
     - faiss.code_size (None): pq, ivfpq, opq: bytes of a code; left out: a sixteenth of the vector's.
     - words.k1 (0.9): How soon repeated words count no more.
     - words.b (0.4): How much long passages are held back.
-    - expander.queries (10): Queries of a passage.
+    - expander.written (10): Queries of a passage.
     - expander.sampled (10): Each token is drawn from so many, the likeliest ones; 0: a search by beams.
     - expander.query_length (64): Tokens of a query, at most.
     - expander.passage_length (512): Tokens that are read of a passage, at most.
-    - expander.batch_size (16): Passages at a time.
-    - expander.seed (0): The seed of what is drawn.
-    - expander.precision ('fp32'): What the model computes in.
-    - tuning.split ('dev'): The qrels to tune on.
-    - tuning.measure ('mrr@10'): What is to be best.
-    - tuning.queries (1000): Queries to tune on, at most; drawn by a seed where there are more.
-    - tuning.seed (0): The seed of that.
+    - expander.expander_batch (16): Passages at a time.
+    - expander.expander_seed (0): The seed of what is drawn.
+    - expander.expander_precision ('fp32'): What the model computes in.
+    - tuning.tune_split ('dev'): The qrels to tune on.
+    - tuning.tune_measure ('mrr@10'): What is to be best.
+    - tuning.tune_queries (1000): Queries to tune on, at most; drawn by a seed where there are more.
+    - tuning.tune_seed (0): The seed of that.
     - tuning.try_k1 ([0.6, 0.9, 1.2, 1.8, 2.7]): Values of k1 to try.
     - tuning.try_b ([0.2, 0.4, 0.6, 0.8, 1.0]): Values of b to try.
     - tuning.try_documents ([5, 10]): Values of seed search's words.rm3_documents to try.

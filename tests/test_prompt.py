@@ -121,7 +121,9 @@ def test_when_java_died_the_next_question_begins_it_anew(chain, monkeypatch):
         if question == "kill":
             child = self.searcher.indexes[0].lucene.started()  # type: ignore[union-attr]
             ask = child.ask
-            monkeypatch.setattr(child, "ask", lambda batch: (os.kill(child.process.pid, signal.SIGKILL), ask(batch))[1])
+            monkeypatch.setattr(
+                child, "ask", lambda *asked: (os.kill(child.process.pid, signal.SIGKILL), ask(*asked))[1]
+            )
         return answers(self, question, depth)
 
     monkeypatch.setattr(Asking, "answers", killing)

@@ -51,15 +51,15 @@ class Expander:
         Doc("A sequence-to-sequence model whose queries are appended to passages: a folder, or a name of the hub."),
         INPUT,
     ] = None
-    queries: Annotated[int, Ge(1), Doc("Queries of a passage."), RARE] = 10
+    written: Annotated[int, Ge(1), Doc("Queries of a passage."), RARE] = 10
     sampled: Annotated[
         int, Ge(0), Doc("Each token is drawn from so many, the likeliest ones; 0: a search by beams."), RARE
     ] = 10
     query_length: Annotated[int, Ge(1), Doc("Tokens of a query, at most."), RARE] = 64
     passage_length: Annotated[int, Ge(1), Doc("Tokens that are read of a passage, at most."), RARE] = 512
-    batch_size: Annotated[int, Ge(1), Doc("Passages at a time."), RARE] = 16
-    seed: Annotated[int, Ge(0), Doc("The seed of what is drawn."), RARE] = 0
-    precision: Annotated[Literal["fp32", "bf16"], Doc("What the model computes in."), RARE] = "fp32"
+    expander_batch: Annotated[int, Ge(1), Doc("Passages at a time."), RARE] = 16
+    expander_seed: Annotated[int, Ge(0), Doc("The seed of what is drawn."), RARE] = 0
+    expander_precision: Annotated[Literal["fp32", "bf16"], Doc("What the model computes in."), RARE] = "fp32"
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Tuning:
     tune: Annotated[
         str | None, Doc("Queries and qrels to choose k1 and b by, and with --rm3 its settings: a collection."), INPUT
     ] = None
-    split: Annotated[str, Doc("The qrels to tune on."), RARE] = "dev"
-    measure: Annotated[str, Doc("What is to be best."), RARE] = "mrr@10"
-    queries: Annotated[int, Ge(1), Doc("Queries to tune on, at most; drawn by a seed where there are more."), RARE] = (
-        1_000
-    )
-    seed: Annotated[int, Ge(0), Doc("The seed of that."), RARE] = 0
+    tune_split: Annotated[str, Doc("The qrels to tune on."), RARE] = "dev"
+    tune_measure: Annotated[str, Doc("What is to be best."), RARE] = "mrr@10"
+    tune_queries: Annotated[
+        int, Ge(1), Doc("Queries to tune on, at most; drawn by a seed where there are more."), RARE
+    ] = 1_000
+    tune_seed: Annotated[int, Ge(0), Doc("The seed of that."), RARE] = 0
     try_k1: Annotated[list[float], Doc("Values of k1 to try."), RARE] = field(
         default_factory=lambda: [0.6, 0.9, 1.2, 1.8, 2.7]
     )

@@ -5,7 +5,7 @@ They are read as passages whose text is the queries, and so found by id as passa
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, starmap
 from pathlib import Path
 
 import numpy as np
@@ -50,25 +50,26 @@ def survey_expansions(
     kept = cache_folder() / f"survey-{digest([RULES, 'expansions', identity, corpus_identity])[:16]}.json"
     if not kept.is_file():
         found = survey(open_expansions(path).passages, "expansions", progress)
-        for id_, count in unknown(path, corpus, progress):
-            found.problems.add("ids of expansions that the corpus lacks", id_, count)
+        for id_ in unknown(path, corpus, progress):
+            found.problems.add("ids of expansions that the corpus lacks", id_)
         told = {"records": found.records, "characters": found.characters, "problems": found.problems.plain()}
         write_json(kept, told)
     plain = read_json(kept)
     return Survey(plain["records"], plain["characters"], Problems.of(plain["problems"]))
 
 
-def unknown(path: Path, corpus: Collection, progress: Progress) -> Iterator[tuple[str, int]]:
-    """Ids of expansions that no passage has, and how often; ids are held by their hashes, eight bytes each."""
+def unknown(path: Path, corpus: Collection, progress: Progress) -> Iterator[str]:
+    """Ids of expansions that no passage has; ids are held by their hashes, eight bytes each."""
     hashes = np.unique(np.array(array("q", (hash(expansion.id) for expansion in read_expansions(path)))))
     missing = np.ones(len(hashes), bool)
     with progress.track("survey", None, "passages") as advance:
         passages = counted(corpus.passages(), advance)
-        while batch := np.array([hash(passage.id) for passage in islice(passages, BATCH)], np.int64).tolist():
-            missing &= ~np.isin(hashes, batch)
+        while len(batch := np.array([hash(passage.id) for passage in islice(passages, BATCH)], np.int64)):
+            rows = np.minimum(np.searchsorted(hashes, batch), len(hashes) - 1)
+            missing[rows[hashes[rows] == batch]] = False
     if missing.any():
         lost = set(hashes[missing].tolist())
-        yield from ((expansion.id, 1) for expansion in read_expansions(path) if hash(expansion.id) in lost)
+        yield from (expansion.id for expansion in read_expansions(path) if hash(expansion.id) in lost)
 
 
 def appended(path: Path, identity: str, progress: Progress) -> Expand:
@@ -86,7 +87,7 @@ def appended(path: Path, identity: str, progress: Progress) -> Expand:
 
 def in_order(path: Path) -> Expand:
     """Appends the expansions of a file that has one for each passage, in the order of the corpus."""
-    return lambda passages: map(expanded, passages, read_expansions(path))
+    return lambda passages: starmap(expanded, zip(passages, read_expansions(path), strict=True))
 
 
 def expanded(passage: Passage, expansion: Passage) -> Passage:

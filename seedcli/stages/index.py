@@ -5,7 +5,7 @@ from pathlib import Path
 from seedcli.base.errors import ConfigError
 from seedcli.base.manifest import finished, read_manifest
 from seedcli.base.progress import Progress
-from seedcli.configs.index import IndexConfig
+from seedcli.configs.index import Expander, IndexConfig, Tuning, Words
 from seedcli.data.sources import open_collection, source_path
 from seedcli.retrieval.vectors import open_shards
 from seedcli.stages.comparison import compare, kinds_of
@@ -20,6 +20,8 @@ def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
     wanted, other = ("corpus", "vectors") if config.kind == "bm25" else ("vectors", "corpus")
     if getattr(config, wanted) is None or getattr(config, other) is not None:
         raise ConfigError(f"--kind {config.kind} is built over --{wanted}, and takes no --{other}")
+    if config.kind != "bm25" and (config.words, config.expander, config.tuning) != (Words(), Expander(), Tuning()):
+        raise ConfigError(f"--kind {config.kind} knows no words: the options of words and of tuning are for bm25")
     if config.store is not None:
         check_options(config)
     if (config.kind in {"flat", "bm25"} or config.store is not None) and not config.compare:

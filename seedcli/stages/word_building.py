@@ -122,7 +122,7 @@ def expansion(config: IndexConfig, stage: Stage, collection: Collection, survey:
         reads += f", {found.records:,} expansions"
         steps.append(appended(Path(given.path), given.identity, stage.progress))
     if "expander" in stage.inputs:
-        characters += QUERY * config.expander.queries * survey.records
+        characters += QUERY * config.expander.written * survey.records
         steps.append(in_order(stage.folder / EXPANSIONS))
     share = 1.0 if config.words.rm3 else 0.5  # SQuAD's takes half of that; merging as much again
     announce(stage, reads, heap_bytes(config.heap), {stage.folder: int(share * characters)})
@@ -148,14 +148,14 @@ def generate(config: IndexConfig, stage: Stage, collection: Collection, total: i
 
     hush_libraries()
     asked = config.expander
-    generation = Generation(asked.queries, asked.sampled, asked.query_length, asked.passage_length)
-    with runtime(config.machine.device, asked.precision, config.machine.threads) as here:
+    generation = Generation(asked.written, asked.sampled, asked.query_length, asked.passage_length)
+    with runtime(config.machine.device, asked.expander_precision, config.machine.threads) as here:
         model = open_expander(Path(stage.inputs["expander"].path), generation, here)
 
         def write(texts: Sequence[str], number: int) -> list[list[str]]:
-            return model.write(texts, int(np.random.default_rng([asked.seed, number]).integers(2**63)))
+            return model.write(texts, int(np.random.default_rng([asked.expander_seed, number]).integers(2**63)))
 
-        write_expansions(collection.passages(), path, write, asked.batch_size, total, stage.progress)
+        write_expansions(collection.passages(), path, write, asked.expander_batch, total, stage.progress)
 
 
 def build(config: IndexConfig, stage: Stage, collection: Collection, total: int, expand: Expand) -> Built:
@@ -175,5 +175,5 @@ def tuned_index(config: IndexConfig, stage: Stage, scoring: Scoring) -> tuple[Tu
     searcher = WordSearcher(stage.folder / LUCENE, scoring, words, cores(), config.heap)
     with closing(searcher):
         tuned = tune(searcher, queries, config.tuning, scoring, config.words.rm3, stage.progress)
-        stage.progress.say(tuned.told(config.tuning.measure))
+        stage.progress.say(tuned.told(config.tuning.tune_measure))
         return tuned, searcher.used() or Used(0.0, 0)

@@ -40,7 +40,7 @@ class Tuned(NamedTuple):
     def plain(self, tuning: Tuning) -> dict[str, Any]:
         """For a manifest: rows of k1, b, and of documents, terms and weight, each with what they gave."""
         return {
-            "measure": tuning.measure, "split": tuning.split, "queries": self.queries,
+            "measure": tuning.tune_measure, "split": tuning.tune_split, "queries": self.queries,
             "words": [[k1, b, value] for (k1, b, _), value in self.words],
             "rm3": [[*(scoring.rm3 or ()), value] for scoring, value in self.rm3],
         }  # fmt: skip
@@ -66,11 +66,13 @@ def best(tried: Sequence[Tried]) -> Tried:
 
 def check(tuning: Tuning, collection: Collection) -> None:
     """Raises ConfigError or DataError for what can't be tuned on."""
-    parse_measures([tuning.measure])
+    parse_measures([tuning.tune_measure])
     if not all((tuning.try_k1, tuning.try_b, tuning.try_documents, tuning.try_terms, tuning.try_weight)):
         raise ConfigError("--tune: one of the lists of values to try is empty")
-    if not collection.judges(tuning.split):
-        raise DataError(f"{tuning.tune}: no qrels {tuning.split!r} to tune on; --set tuning.split names others")
+    if not collection.judges(tuning.tune_split):
+        raise DataError(
+            f"{tuning.tune}: no qrels {tuning.tune_split!r} to tune on; --set tuning.tune_split names others"
+        )
 
 
 def tune(
@@ -83,13 +85,13 @@ def tune(
     settings = (
         [Rm3(*each) for each in product(tuning.try_documents, tuning.try_terms, tuning.try_weight)] if rm3 else []
     )
-    depth = int(tuning.measure.partition("@")[2] or DEPTH)
+    depth = int(tuning.tune_measure.partition("@")[2] or DEPTH)
     with progress.track("tune", (len(grid) + len(settings)) * len(queries), "queries") as advance:
 
         def tried(scoring: Scoring) -> Tried:
             run = run_of(searcher.search(queries, depth, Silent(), scoring=scoring))
-            (values,) = evaluate(run, qrels, [tuning.measure]).values()
-            advance(len(queries), f"{tuning.measure} {values.mean():.4f}")
+            (values,) = evaluate(run, qrels, [tuning.tune_measure]).values()
+            advance(len(queries), f"{tuning.tune_measure} {values.mean():.4f}")
             return Tried(scoring, round(float(values.mean()), 6))
 
         words = [tried(scoring) for scoring in grid]
@@ -99,10 +101,10 @@ def tune(
 
 def drawn(collection: Collection, tuning: Tuning) -> tuple[list[Query], Qrels]:
     """The queries to tune on, in their order, and their judgements."""
-    qrels = collection.qrels(tuning.split)
-    queries = [query for query in collection.queries(tuning.split) if qrels.get(query.id)]
+    qrels = collection.qrels(tuning.tune_split)
+    queries = [query for query in collection.queries(tuning.tune_split) if qrels.get(query.id)]
     if not queries:
-        raise DataError(f"{tuning.tune}: no queries judged in {tuning.split!r}")
-    chosen = np.random.default_rng(tuning.seed).permutation(len(queries))[: tuning.queries]
+        raise DataError(f"{tuning.tune}: no queries judged in {tuning.tune_split!r}")
+    chosen = np.random.default_rng(tuning.tune_seed).permutation(len(queries))[: tuning.tune_queries]
     some = [queries[row] for row in np.sort(chosen).tolist()]
     return some, {query.id: qrels[query.id] for query in some}

@@ -53,7 +53,7 @@ def test_tuning_takes_the_best_of_its_grid_and_search_goes_by_it(lengths, tmp_pa
     The measure is 1 or 1/2, as the right passage stands first or second.
     """
     grid = {"tuning.try_k1": "[1.5, 2.5]", "tuning.try_b": "[0, 1]", "tuning.try_weight": "[0.6, 1]"}
-    grid |= {"tuning.try_documents": "[2]", "tuning.try_terms": "[3]", "tuning.queries": 3}
+    grid |= {"tuning.try_documents": "[2]", "tuning.try_terms": "[3]", "tuning.tune_queries": 3}
     given = {"words.b": 0.0, "words.rm3": True} | grid
     metrics = perform(
         "index", out=tmp_path / "words", corpus=lengths, **HEAP, **{"tuning.tune": str(lengths)}, **given
@@ -129,8 +129,8 @@ def writer(tmp_path_factory: pytest.TempPathFactory, wordpiece: Any) -> Path:
 def test_a_model_writes_queries_once_and_goes_on_where_it_was_killed(
     lengths, writer, tmp_path, perform, monkeypatch, sampled
 ):
-    given = {"expander.expander": writer, "expander.queries": 2, "expander.query_length": 6, "expander.batch_size": 3}
-    given |= HEAP | {"corpus": lengths, "expander.sampled": sampled}
+    given = HEAP | {"corpus": lengths, "expander.expander": writer, "expander.sampled": sampled}
+    given |= {"expander.written": 2, "expander.query_length": 6, "expander.expander_batch": 3}
     perform("index", out=tmp_path / "whole", **given)
     whole = (tmp_path / "whole" / "expansions.jsonl").read_text()
     records = [json.loads(line) for line in whole.splitlines()]
@@ -188,16 +188,17 @@ def test_stop_words_of_a_file_are_kept_with_the_index(lengths, tmp_path, perform
         ({"words.language": "xx"}, "--language xx: Lucene parts words of en, ar"),
         ({"words.language": "de", "words.stemmer": "none"}, "for English; --language de brings its own"),
         ({"words.rm3": True, "words.title_boost": 2.0}, "--rm3 reads one field"),
-        ({"tuning.tune": "DATA", "tuning.split": "test"}, "no qrels 'test' to tune on"),
-        ({"tuning.tune": "DATA", "tuning.measure": "mrr@"}, "no measure 'mrr@'"),
+        ({"tuning.tune": "DATA", "tuning.tune_split": "test"}, "no qrels 'test' to tune on"),
+        ({"tuning.tune": "DATA", "tuning.tune_measure": "mrr@"}, "no measure 'mrr@'"),
         ({"tuning.tune": "DATA", "tuning.try_b": "[]"}, "one of the lists of values to try is empty"),
         ({"expander.expander": "no such model!"}, "no such model folder"),
+        ({"kind": "flat", "corpus": None, "vectors": "v", "words.rm3": True}, "--kind flat knows no words"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_any_work(lengths, tmp_path, perform, given, told):
     given = {key: str(lengths) if value == "DATA" else value for key, value in given.items()}
     with pytest.raises((ConfigError, DataError), match=told):
-        perform("index", out=tmp_path / "words", corpus=lengths, **HEAP, **given)
+        perform("index", out=tmp_path / "words", **HEAP | {"corpus": lengths} | given)
     assert not (tmp_path / "words").exists()
 
 
