@@ -200,7 +200,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(verb, chain, beir, ti
         "index": {"kind": "bm25", "corpus": beir},
     }[verb]
     room(100)
-    with pytest.raises(DataError, match=r"about .*iB of this disk are needed, and 100 bytes are free; make room"):
+    with pytest.raises(DataError, match=r"about .* of this disk are needed, and 100 bytes are free; make room"):
         heard(verb, out=tmp_path / "out", **flags)
     assert not (tmp_path / "out").exists()
     kept = {path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()}
