@@ -199,6 +199,7 @@ class Terminal:
     def __init__(self, arguments: Sequence[Any], environment: dict[str, str]):
         self.pid, self.handle = pty.fork()
         if not self.pid:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # what starts in the background may be told to ignore Ctrl-C
             os.execvpe(
                 sys.executable, [sys.executable, "-m", "seedcli", *map(str, arguments)], os.environ | environment
             )
