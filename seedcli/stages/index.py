@@ -23,6 +23,8 @@ def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
     if config.kind != "bm25" and (config.words, config.expander, config.tuning) != (Words(), Expander(), Tuning()):
         raise ConfigError(f"--kind {config.kind} knows no words: the options of words and of tuning are for bm25")
     if config.store is not None:
+        if config.compare:
+            raise ConfigError("--compare measures indexes in folders: leave --store out")
         check_options(config)
     if (config.kind in {"flat", "bm25"} or config.store is not None) and not config.compare:
         check_exact(config)

@@ -38,7 +38,7 @@ def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     made = [opened(Path(folder)).config for folder in config.index]
     kinds = ["store" if index.get("store") else index["kind"] for index in made]
     if processes() > 1 and (kinds != ["flat"] or config.candidates is not None):
-        told = "indexes in a store, bm25 and approximate ones, fusion and --candidates run as one process"
+        told = "indexes in a store, bm25 and approximate indexes, fusion and --candidates run as one process"
         raise ConfigError(f"{told}: call it without torchrun")
     paths = {f"index.{row}": Path(folder) for row, folder in enumerate(config.index)}
     if read_manifest(Path(config.queries)) is None:

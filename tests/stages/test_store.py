@@ -371,7 +371,7 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(chain, tmp_path, 
 @pytest.mark.parametrize(("flags", "message"), [
     ({"kind": "ivfpq"}, "--kind ivfpq: milvus-lite has flat, hnsw, ivf"),
     ({"kind": "bm25", "corpus": "{beir}", "vectors": None}, "--kind bm25: milvus-lite has flat, hnsw, ivf"),
-    ({"kind": "hnsw", "store": None}, "--kind hnsw: is an index of Milvus; say where with --store"),
+    ({"kind": "flat", "compare": ["flat"]}, "--compare measures indexes in folders: leave --store out"),
     ({"store": "milvus:lite"}, "--store: the path of a store ends in .db"),
     ({"store": "lite.db"}, "--store: expected milvus:PATH.db"),
     ({"store": "milvus:ftp://host"}, "--store milvus:ftp://host: expected milvus:http://HOST:PORT"),
