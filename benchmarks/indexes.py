@@ -2,14 +2,15 @@
 
     pip install "seedcli[cpu]"
     python benchmarks/indexes.py --work FOLDER [--vectors 200000] [--width 384] [--kind hnsw --kind ivfpq]
+    python benchmarks/indexes.py --work FOLDER --compare flat,hnsw,ivf,ivfpq,sq [--vectors 1000000] [--memory 400m]
 
 The vectors are made up: normal numbers around a thousand centres, of length 1. Both build the same index: the factory
 string, the training sample and efConstruction that seed chose. Building is counted from shards on the disk to the
 index on the disk for seed, and from an array in memory to the index on the disk for faiss: training, adding, writing. A
 search gives ids in order for seed, row numbers for faiss, 100 a query at seed's default setting, of the index opened
 memory-mapped for seed and read for faiss. Each build and each search has a process of its own, systems take turns, and
-medians of the rounds count. Prints a JSON line for each kind; ratios above 1 say that seed is quicker. Nothing else
-should be running.
+medians of the rounds count. Prints a JSON line for each kind; ratios above 1 say that seed is quicker. --compare runs
+`seed index --compare` over the same vectors, with a thousand other queries. Nothing else should be running.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from search import made, peak, prepare, vectors_folder
+from search import encoded, made, peak, prepare, vectors_folder
 
 SYSTEMS = ("seed", "faiss")
 BATCHES = (1, 64)
@@ -38,6 +39,9 @@ def main() -> None:
         print(json.dumps(PARTS[options.part](options)))
         return
     prepare(options)
+    if options.compare:
+        compare(options)
+        return
     for kind in options.kind or ("hnsw", "ivfpq"):
         rounds = []
         for _ in range(options.rounds):
@@ -57,10 +61,23 @@ def read_options() -> argparse.Namespace:
     add("--threads", type=int, default=os.cpu_count())
     add("--rounds", type=int, default=3)
     add("--repeats", type=int, default=200, help="searches of single queries; of batches a tenth")
+    add("--compare", help="kinds, for `seed index --compare`")
+    add("--memory", help="of an index, for the same")
     add("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.bounded, options.device = False, "none"  # for prepare: float32, and nothing of Pyserini's
     return options
+
+
+def compare(options: argparse.Namespace) -> None:
+    """`seed index --compare`; its table goes to the screen."""
+    passages, queries = encoded(options)
+    root = vectors_folder(options)
+    given = ["--vectors", passages, "--queries", queries, "--out", root.with_name(f"{root.name}-compared")]
+    given += ["--compare", options.compare, "--threads", options.threads]
+    given += ["--memory", options.memory] if options.memory else []
+    done = subprocess.run([sys.executable, "-m", "seedcli", "index", *map(str, given)], check=False)
+    sys.exit(done.returncode)
 
 
 def told(options: argparse.Namespace, part: str, kind: str) -> dict[str, Any]:

@@ -243,14 +243,36 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
 
 def bounded(options: argparse.Namespace) -> dict[str, Any]:
     """`seed search` over the vectors: 1,000 queries, 1,000 hits each, within --memory."""
-    from seedcli.configs.encode import EncodeConfig
     from seedcli.configs.index import IndexConfig
+
+    passages, queries = encoded(options)
+    root = vectors_folder(options)
+    index, out = root.with_name(f"{root.name}-index"), root.with_name(f"{root.name}-found")
+    shutil.rmtree(index, ignore_errors=True)
+    leave(index, "index", IndexConfig(index, vectors=str(passages)), {"vectors": passages}, list)
+    command = ["search", "--index", index, "--queries", queries, "--out", out, "--memory", options.memory]
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "seedcli", *map(str, command), "--overwrite"], capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        sys.exit(done.stderr)
+    return {
+        "vectors": options.vectors, "width": options.width, "queries": 1_000, "depth": 1_000, "memory": options.memory,
+        "stored_mib": round(sum(path.stat().st_size for path in root.iterdir()) / 2**20), "seconds": round(seconds, 1),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10),
+        "lines": sum(1 for _ in (out / "run.trec").open()),
+    }  # fmt: skip
+
+
+def encoded(options: argparse.Namespace) -> tuple[Path, Path]:
+    """The vectors, and 1,000 queries, in folders such as `seed encode` leaves; without texts and a model."""
+    from seedcli.configs.encode import EncodeConfig
     from seedcli.retrieval.vectors import shard_path, write_shard
 
     root = vectors_folder(options)
-    texts, passages, queries, index = (
-        root.with_name(f"{root.name}-{name}") for name in ("texts", "all", "asked", "index")
-    )
+    texts, passages, queries = (root.with_name(f"{root.name}-{name}") for name in ("texts", "all", "asked"))
     texts.mkdir(exist_ok=True)
     (texts / "model.json").write_text("{}")  # stands for the model and the texts, which were never there
 
@@ -268,23 +290,7 @@ def bounded(options: argparse.Namespace) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
         given = EncodeConfig(folder, str(texts), str(texts))
         leave(folder, "encode", given, {"model": texts, "collection": texts}, files, role=role)
-    shutil.rmtree(index, ignore_errors=True)
-    leave(index, "index", IndexConfig(index, vectors=str(passages)), {"vectors": passages}, list)
-    out = root.with_name(f"{root.name}-found")
-    command = ["search", "--index", index, "--queries", queries, "--out", out, "--memory", options.memory]
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "seedcli", *map(str, command), "--overwrite"], capture_output=True, text=True
-    )
-    seconds = time.perf_counter() - began
-    if done.returncode:
-        sys.exit(done.stderr)
-    return {
-        "vectors": options.vectors, "width": options.width, "queries": 1_000, "depth": 1_000, "memory": options.memory,
-        "stored_mib": round(sum(path.stat().st_size for path in root.iterdir()) / 2**20), "seconds": round(seconds, 1),
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10),
-        "lines": sum(1 for _ in (out / "run.trec").open()),
-    }  # fmt: skip
+    return passages, queries
 
 
 def leave(
