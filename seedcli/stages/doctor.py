@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from shlex import quote
 from threading import Thread
-from typing import Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -25,6 +25,9 @@ from seedcli.base.files import cache_folder
 from seedcli.base.machine import GIB, bytes_in, cores, existing, memory, size, writable
 from seedcli.base.packages import install, installed, pip, reinstall, requirements, wanted, written
 from seedcli.base.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 State = Literal["ok", "note", "broken"]
 Result = TypeVar("Result")
@@ -40,6 +43,7 @@ VARIABLES = (
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
 )
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+EXTRAS = {"milvus": "--store", "onnx": "--runtime onnx, --precision int8", "tensorboard": "--tensorboard"}
 IMPORTED = {"torch": "torch", "measures": "ranx"}  # topic -> the package to install anew when it can't be imported
 
 
@@ -62,6 +66,7 @@ def examine(warm: bool, progress: Progress) -> Iterator[Check]:
         "torch": torch_build,
         "device": devices,
         "faiss": faiss_build,
+        "extras": extras,
         "measures": lambda: measures(warm, progress),
         "cache": cache_space,
         "temporary": temporary_space,
@@ -105,12 +110,31 @@ def packages() -> Iterator[Check]:
         if need.marker and not need.marker.evaluate({"extra": ""}):
             continue
         version = installed(need.name)
-        if version and need.specifier.contains(version, prereleases=True):
+        if fits(need):
             fine.append(f"{need.name} {version}")
         else:
             fault = f"{version} is installed" if version else "is not installed"
             yield Check("packages", "broken", f"{need.name} {fault}; seed needs {written(need)}", install(need.name))
     yield Check("packages", "ok", f"{len(fine)} required, within their bounds: {', '.join(fine)}")
+
+
+def fits(need: "Requirement") -> bool:
+    """Whether the package is installed, within its bounds."""
+    version = installed(need.name)
+    return version is not None and need.specifier.contains(version, prereleases=True)
+
+
+def extras() -> Iterator[Check]:
+    """What the options of EXTRAS need, each a note where it isn't there; faiss has a topic of its own."""
+    for extra, option in EXTRAS.items():
+        needs = [need for need in requirements() if need.marker and need.marker.evaluate({"extra": extra})]
+        needs = [need for need in needs if need.marker and not need.marker.evaluate({"extra": ""})]
+        if lacking := [need for need in needs if not fits(need)]:
+            told = f"for {option}: {' and '.join(map(written, lacking))} needed"
+            yield Check("extras", "note", told, install(*(need.name for need in lacking)))
+        else:
+            found = ", ".join(f"{need.name} {installed(need.name)}" for need in needs)
+            yield Check("extras", "ok", f"for {option}: {found}")
 
 
 def processor() -> Iterator[Check]:

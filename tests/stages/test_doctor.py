@@ -81,6 +81,16 @@ def test_a_missing_package_and_one_out_of_bounds_are_broken(requires: Callable[.
     assert fine.finding.startswith("1 required")
 
 
+def test_what_an_option_needs_is_a_note_until_it_is_there(requires: Callable[..., None]) -> None:
+    requires("numpy>=1; extra == 'onnx'", "nonesuch<3,>=2; extra == 'milvus'", "rich<1; extra == 'milvus'")
+    milvus, onnx, _ = doctor.extras()
+    assert milvus == Check(
+        "extras", "note", "for --store: nonesuch>=2,<3 and rich<1 needed", "pip install 'nonesuch>=2,<3' 'rich<1'"
+    )
+    assert onnx.finding == f"for --runtime onnx, --precision int8: numpy {importlib.metadata.version('numpy')}"
+    assert onnx.state == "ok"
+
+
 def test_what_was_tested_is_what_the_metadata_says(monkeypatch: Patch) -> None:
     assert "tested with Python 3.11 on Linux" in only(doctor.seed_version()).finding
     monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=3, minor=99))
@@ -437,8 +447,10 @@ def test_the_screen_names_states_in_words_and_keeps_commands_whole(monkeypatch: 
 @pytest.mark.slow
 def test_this_machine_is_examined_in_full(capfd: pytest.CaptureFixture[str]) -> None:
     found = list(doctor.examine(False, Silent()))
-    topics = "seed packages processor memory torch device faiss measures cache temporary folder ir_datasets hub java"
-    assert {*topics.split(), "hub cache", "environment"} == {check.topic for check in found}
+    topics = (
+        "seed packages processor memory torch device faiss extras measures cache temporary folder ir_datasets hub java"
+    )
+    assert {*topics.split(), "extras", "hub cache", "environment"} == {check.topic for check in found}
     states = {check.topic: check.state for check in found}
     assert [topic for topic in ("torch", "measures", "java") if states[topic] == "broken"] == []
     assert "indexed and searched in" in next(check.finding for check in found if check.topic == "java")
