@@ -8,9 +8,9 @@ system works in a process of its own; rounds alternate, and medians count. Index
 `seed`, from a collection as it lies on the disk; `pyserini`, its LuceneIndexer, given the same lines by a loop that
 does no more than turn them into its documents; and `anserini`, its JsonCollection, which reads such documents from a
 file for each thread. Searching is LuceneSearcher.batch_search of all queries, over the index that `seed` left, after a
-first round that isn't timed; what Pyserini hands out are objects of Java, and reading these isn't timed. --million runs
-`seed index` and `seed search` within --heap and tells what their manifests do. Each measurement is a JSON line; in
-ratios, 1 is as quick as the other, and more is quicker.
+first round that isn't timed; what Pyserini hands out are objects of Java, whose ids and scores `pyserini-read` reads as
+well, which a run needs and `seed` has done. --million runs `seed index` and `seed search` within --heap and tells what
+their manifests do. Each measurement is a JSON line; in ratios, 1 is as quick as the other, and more is quicker.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ import numpy as np
 WORDS, LETTERS = 300_000, np.array(list("etaoinshrdlucmfwypvbgk"))
 BLOCK = 20_000  # passages made at a time
 BATCH = 1_000  # documents that LuceneIndexer gets at once
-INDEXING, SEARCHING = ("seed", "pyserini", "anserini"), ("seed", "pyserini")
+INDEXING, SEARCHING = ("seed", "pyserini", "anserini"), ("seed", "pyserini", "pyserini-read")
 
 
 def main() -> None:
@@ -218,7 +219,7 @@ def search_seed(options: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": seconds, "peak": took.peak if took else 0, "told": hits}
 
 
-def search_pyserini(options: argparse.Namespace) -> dict[str, Any]:
+def search_pyserini(options: argparse.Namespace, read: bool = False) -> dict[str, Any]:
     from seedcli.data.sources import open_collection
 
     place, (depth,) = folder(options), options.depth
@@ -231,6 +232,8 @@ def search_pyserini(options: argparse.Namespace) -> dict[str, Any]:
     searcher.batch_search(texts, names, depth, options.threads)
     began = time.perf_counter()
     found = searcher.batch_search(texts, names, depth, options.threads)
+    if read:
+        found = {name: [(hit.docid, hit.score) for hit in hits] for name, hits in found.items()}
     seconds = time.perf_counter() - began
     return {"seconds": seconds, "peak": own_peak(), "told": sum(map(len, found.values()))}
 
@@ -269,6 +272,7 @@ def million(options: argparse.Namespace) -> dict[str, Any]:
 PARTS = {
     "index-seed": index_seed, "index-pyserini": index_pyserini, "index-anserini": index_anserini,
     "search-seed": search_seed, "search-pyserini": search_pyserini,
+    "search-pyserini-read": partial(search_pyserini, read=True),
 }  # fmt: skip
 
 if __name__ == "__main__":

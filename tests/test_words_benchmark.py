@@ -18,8 +18,8 @@ def test_the_systems_index_and_find_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     index, search = map(json.loads, done.stdout.splitlines())
     assert index["same"] == {"seed": True, "pyserini": True, "anserini": True}
-    assert search["same"] == {"seed": True, "pyserini": True}
-    for line, others in ((index, {"pyserini", "anserini"}), (search, {"pyserini"})):
+    assert search["same"] == {"seed": True, "pyserini": True, "pyserini-read": True}
+    for line, others in ((index, {"pyserini", "anserini"}), (search, {"pyserini", "pyserini-read"})):
         assert line["ratio"].keys() == others
         assert min(line["ratio"].values()) > 0
         assert min(line["peak_mib"].values()) > 50
