@@ -182,9 +182,12 @@ def turn(index: Any, setting: int) -> None:
 def restrain(index: Any) -> None:
     """Codes are trained on as many vectors as they need: faiss would take four times as long for four times as many.
 
-    Nor does it warn on stderr, once a part of a code, where it would like more; a design tells how many there are.
+    Nor does it warn on stderr, once a part of a code, where it would like more; a design tells how many there are. Nor
+    are codes numbered so that their bits tell distances (polysemous codes), more than a second a byte: no search asks.
     """
     for part in parts_of(index):
+        if hasattr(part, "do_polysemous_training"):
+            part.do_polysemous_training = False
         for clustering in (getattr(part, "cp", None), getattr(getattr(part, "pq", None), "cp", None)):
             if clustering is not None:
                 clustering.min_points_per_centroid = 1

@@ -287,7 +287,7 @@ def test_a_description_that_is_none_is_refused(kind: str, message: str) -> None:
     ("IVF8,Flat", Asked(ef_construction=9), "--set faiss.ef_construction: IVF8,Flat has none"),
     ("IVF8,Flat", Asked(nlist=9), "--set faiss.nlist: IVF8,Flat has none; it takes --ef-search, --probes, "),
 ])  # fmt: skip
-def test_what_a_description_has_not_can_not_be_asked_of_it(kind: str, asked: Asked, message: str, tmp_path) -> None:
+def test_what_a_description_has_not_can_not_be_asked_of_it(kind: str, asked: Asked, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         empty(own_design(kind, N, D, asked), D)
     assert str(error.value).startswith(message)

@@ -74,7 +74,7 @@ def test_codes_are_as_long_as_memory_has_room_for():
     ("ivfpq", Asked(code_size=7), "--set faiss.code_size=7: no part of 32 numbers; take one of 1, 2, 4, 8, 16, 32"),
     ("ivf", Asked(nlist=10_001), "--set faiss.nlist=10001: more than the 10,000 vectors to train on"),
     ("ivf", Asked(nlist=41, train=40), "--set faiss.nlist=41: more than the 40 vectors to train on"),
-    ("hnsw", Asked(nlist=4), "--set faiss.nlist: hnsw has none; it takes --set faiss.ef_construction, --ef-search, --set faiss.m, --mem"),
+    ("hnsw", Asked(nlist=4), "--set faiss.nlist: hnsw has none; it takes --set faiss.ef_construction, --ef-search, "),
     ("pq", Asked(probes=4), "--probes: pq has none; it takes --set faiss.code_size, --memory, --set faiss.train"),
     ("sq", Asked(m=4), "--set faiss.m: sq has none; it takes --memory, --set faiss.train"),
 ])  # fmt: skip

@@ -16,7 +16,7 @@ from seedcli.retrieval.runs import run_of
 from seedcli.retrieval.vectors import open_shards, shard_path, write_shard
 
 pytest.importorskip("faiss", reason='pip install "seedcli[cpu]"')
-from seedcli.retrieval.ann import Ann, Rows, built  # noqa: E402
+from seedcli.retrieval.ann import Ann, Rows, built
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 CPU = torch.device("cpu")
