@@ -260,7 +260,8 @@ def fill(index: Any, design: Design, rows: Rows, seed: int, progress: Progress, 
 def preset_levels(hnsw: Any, begin: int, count: int, total: int, seed: int) -> None:
     """Draw the levels of the next vectors of a graph by (seed, batch): one that goes on is as if it hadn't stopped.
 
-    The first vector stands on the highest level that there will be: searches begin at it, whatever comes later.
+    The first vector stands on the highest level that there will be: searches begin in the first batch, whatever comes
+    later.
     """
     import faiss
 
