@@ -360,7 +360,7 @@ def index(
       number of vectors and their width.
     - metric: Compare by inner product, or by cosine.
     - probes: Lists that a search looks into; left out: the root of all.
-    - ef_search: hnsw: neighbours that a search follows; left out: 128.
+    - ef_search: hnsw: neighbours that a search follows, or its hits if those are more; left out: 128.
     - refine: Candidates a hit that are scored anew with the exact vectors; 0: faiss's own scores stand.
     - target_recall: Find the fewest probes, or the lowest ef_search, that reach this recall@100, and search so by
       default.
@@ -451,7 +451,7 @@ def search(
     - memory: flat: the most memory to hold, such as 2g, that of the libraries included: vectors that don't fit are
       read from the disk for each few thousand queries. Left out: half of what is free.
     - probes: Lists to look into; left out: as the index was built with.
-    - ef_search: hnsw: neighbours to follow; left out: as the index was built with.
+    - ef_search: hnsw: neighbours to follow, at least the depth; left out: as the index was built with.
     - refine: Approximate: candidates a hit that are scored anew with the exact vectors; left out: as it was built.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.

@@ -265,7 +265,7 @@ def indexes(metrics: Mapping[str, Any], folder: Path) -> None:
         told = (
             f"{measured['queries']:,} queries; {size(measured['disk'])} on disk, {size(measured['memory'])} in memory"
         )
-        told += "; ± spans 95 %" + f"; → searches begin with this {knob}" * (knob in metrics)
+        told += "; ± spans 95 %" + "; → where searches begin" * (knob in metrics)
     else:
         return
     table = Table(header_style="bold", box=None, pad_edge=False)

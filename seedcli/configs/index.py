@@ -105,7 +105,9 @@ class Faiss:
     ] = None
     metric: Annotated[Literal["ip", "cosine"], Doc("Compare by inner product, or by cosine.")] = "ip"
     probes: Annotated[int | None, Ge(1), Doc("Lists that a search looks into; left out: the root of all.")] = None
-    ef_search: Annotated[int | None, Ge(1), Doc("hnsw: neighbours that a search follows; left out: 128.")] = None
+    ef_search: Annotated[
+        int | None, Ge(1), Doc("hnsw: neighbours that a search follows, or its hits if those are more; left out: 128.")
+    ] = None
     refine: Annotated[
         int, Ge(0), Doc("Candidates a hit that are scored anew with the exact vectors; 0: faiss's own scores stand.")
     ] = 0

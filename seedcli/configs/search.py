@@ -74,7 +74,7 @@ class SearchConfig:
     ] = None
     probes: Annotated[int | None, Ge(1), Doc("Lists to look into; left out: as the index was built with.")] = None
     ef_search: Annotated[
-        int | None, Ge(1), Doc("hnsw: neighbours to follow; left out: as the index was built with.")
+        int | None, Ge(1), Doc("hnsw: neighbours to follow, at least the depth; left out: as the index was built with.")
     ] = None
     refine: Annotated[
         int | None,

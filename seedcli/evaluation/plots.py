@@ -1,5 +1,7 @@
 """Plots of curves with their intervals, as PNG and SVG: told apart without colour, the same file from the same data."""
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -19,6 +21,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2)))
 FEW = 24  # points: so many get a marker and a bar each, more of them a band
+SOME = 5  # ticks of an axis
 MARKED = 9  # markers on a curve of many points
 NAME = 24  # characters of a line in the legend
 STYLE = {
@@ -115,6 +118,18 @@ def marked(x: Sequence[float], begin: float, log_x: bool) -> list[int]:
     places = np.log(x) if log_x else np.asarray(x)
     wanted = places[0] + (np.arange(MARKED) + begin) / MARKED * (places[-1] - places[0])
     return sorted({int(np.abs(places - place).argmin()) for place in wanted})
+
+
+def decimals(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis from one number above zero to another, such as 0.1, 0.2, 0.5, 1, 2; some at least."""
+    powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    for steps in ((1,), (1, 2, 5), range(1, 10)):
+        ticks = [float(f"{step * power:.0e}") for power in powers for step in steps]
+        first, last = max(bisect_right(ticks, low) - 1, 0), bisect_left(ticks, high)
+        ticks = ticks[first : last + 1]
+        if len(ticks) >= SOME:
+            break
+    return ticks
 
 
 def saved(figure: "Figure", stem: Path) -> list[Path]:

@@ -35,6 +35,7 @@ SAVE = 60.0  # seconds of filling between two saves, at least
 COST = 20  # and so many times what a save takes
 AT_ONCE = 1 << 10  # queries of a call
 FEW = 20  # vectors from which on distances are products of matrices
+SAID = re.compile(r"failed: |Error: |\.(?:cpp|h):\d+: ")  # what stands before it
 DEADLY = re.compile(r"(?<!\d)0+(?!\d)|(?:HNSW|NSG)0*1(?!\d)")  # sizes that end the process, or never end
 
 
@@ -54,17 +55,20 @@ class Rows(NamedTuple):
 
     def at(self, rows: NDArray[np.int64]) -> Floats:
         """Those of ascending rows [n, D]. Raises DataError for one that holds no numbers."""
-        parts, first = [np.empty((0, self.width), np.float32)], 0
+        found, first = np.empty((len(rows), self.width), np.float32), 0
         for shard in self.shards:
             begin, end = np.searchsorted(rows, [first, first + shard.size]).tolist()
-            if begin < end:
-                own = rows[begin:end] - first
+            for start in range(begin, end, BATCH):
+                own = rows[start : min(start + BATCH, end)] - first
                 together = own[-1] - own[0] == len(own) - 1
-                parts.append(shard.stored().floats(slice(own[0], own[-1] + 1) if together else own))
-                if not np.isfinite(parts[-1]).all():
+                part = shard.stored().floats(slice(own[0], own[-1] + 1) if together else own)
+                if not np.isfinite(part).all():
                     raise DataError(f"{shard.path}: a vector holds NaN or an infinite number; encode anew")
+                found[start : start + len(own)] = part
             first += shard.size
-        return self.of_length(np.concatenate(parts))
+        for begin in range(0, len(rows) if self.unit else 0, BATCH):  # which takes several times the room of its rows
+            found[begin : begin + BATCH] = self.of_length(found[begin : begin + BATCH])
+        return found
 
     def of_length(self, vectors: Floats) -> Floats:
         return unit_rows(torch.from_numpy(vectors)).numpy() if self.unit else np.ascontiguousarray(vectors)
@@ -139,7 +143,7 @@ def empty(design: Design, width: int) -> Any:
 
 def said(error: Exception) -> str:
     """The end of what faiss says, which is what a person can use."""
-    return str(error).rsplit("failed: ", 1)[-1].rsplit("Error: ", 1)[-1].splitlines()[-1][-120:].strip()
+    return SAID.split(str(error))[-1].splitlines()[-1][-120:].strip()
 
 
 def parts_of(index: Any) -> Any:
@@ -180,9 +184,8 @@ def turn(index: Any, setting: int) -> None:
 def restrain(index: Any) -> None:
     """Codes are trained on as many vectors as they need: faiss would take four times as long for four times as many.
 
-    Nor does it warn on stderr, once a part of a code, where it would like more; a design tells how many there are. And
-    codes aren't numbered so that near ones differ in few bits, which takes longer than all the rest and serves a kind
-    of search (polysemous) that isn't done here.
+    Nor does it warn on stderr, once a part of a code, where it would like more; a design tells how many there are. Nor
+    are codes numbered so that their bits tell distances (polysemous codes), more than a second a byte: no search asks.
     """
     for part in parts_of(index):
         if hasattr(part, "do_polysemous_training"):
@@ -222,6 +225,8 @@ def built(
                     told_by_faiss(design.factory, lambda: index.train(sample))
                 advance(len(sample))
             del sample
+            if index.ntotal:
+                raise ConfigError(f"{design.factory}: serves to train others, and isn't an index of vectors")
         spent = spent._replace(train=time.monotonic() - began)
         write_text(clock, json.dumps(spent._asdict()))
         write_index(trained, index)
@@ -259,7 +264,8 @@ def fill(index: Any, design: Design, rows: Rows, seed: int, progress: Progress, 
 def preset_levels(hnsw: Any, begin: int, count: int, total: int, seed: int) -> None:
     """Draw the levels of the next vectors of a graph by (seed, batch): one that goes on is as if it hadn't stopped.
 
-    The first vector stands on the highest level that there will be: searches begin at it, whatever comes later.
+    The first vector stands on the highest level that there will be: searches begin in the first batch, whatever comes
+    later.
     """
     import faiss
 
@@ -346,11 +352,22 @@ class Ann:
             raise DataError(f"{path}: {told}; make it anew")
         self.index = on_device(index, device)
         self.knob, self.lists = knob_of(self.index), int(getattr(lists_of(self.index), "nlist", 0))
+        self.setting = 1
         self.ids = ids_of(rows.shards)
         self.matrix = Matrix(rows.shards, torch.device("cpu"), unit=rows.unit, mapped=True)
 
     def turn(self, setting: int) -> None:
-        turn(self.index, setting)
+        """Set the knob. A graph is searched for as many neighbours as a search asks for, at least."""
+        self.setting = setting
+
+    def least(self, depth: int, refine: int) -> int:
+        """The setting below which none finds less in such a search."""
+        return 1 if self.knob == "probes" else self.candidates(depth, refine)
+
+    def candidates(self, depth: int, refine: int) -> int:
+        """Vectors that faiss is asked for, so that there are as many documents, each of them with others to refine."""
+        wanted = depth * max(1, refine)
+        return min(self.rows.size, wanted if self.each == 1 else exact.count_of(wanted, self.each))
 
     def search(self, queries: Floats, depth: int, refine: int = 0) -> list[Hits]:
         """The first `depth` documents that faiss finds for each query [Q, D].
@@ -359,12 +376,12 @@ class Ann:
         vectors score as the best of those that were found.
         """
         queries = self.rows.of_length(np.asarray(queries, np.float32))
-        wanted = depth * max(1, refine)
-        count = min(self.rows.size, wanted if self.each == 1 else exact.count_of(wanted, self.each))
-        return self.deep(queries, depth, count, bool(refine))
+        return self.deep(queries, depth, self.candidates(depth, refine), bool(refine))
 
     def deep(self, queries: Floats, depth: int, count: int, refine: bool) -> list[Hits]:
         """Of so many candidates. Where they are vectors of too few documents, twice as many are looked at."""
+        if self.knob is not None:
+            turn(self.index, self.setting if self.knob == "probes" else max(self.setting, count))
         scores, rows = self.index.search(queries, count)  # [Q, c]
         found = self.refined(queries, rows, depth) if refine else self.hits(scores, rows, depth)
         if self.each == 1 or count == self.rows.size:

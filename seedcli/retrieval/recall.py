@@ -61,7 +61,9 @@ def points(ann: Ann, sample: Sample, first: Point, refine: int, target: float, p
         return [first]
     found = {first.setting: first}
     with progress.track("measure", None, "settings") as advance:
-        for setting in doubled(*((1, ann.lists) if ann.knob == "probes" else (DEPTH, min(WIDEST, ann.rows.size)))):
+        least = ann.least(DEPTH, refine)
+        most = ann.lists if ann.knob == "probes" else max(least, min(WIDEST, ann.rows.size))
+        for setting in doubled(least, most):
             began = time.monotonic()
             point = found[setting] = found.get(setting) or measured(ann, sample, setting, refine)
             advance(1)
@@ -85,7 +87,8 @@ def cheapest(
     if reached is None or reached.setting is None:
         return max(points, key=lambda point: point.recall_100.mean)
     high = reached.setting
-    low = max((point.setting for point in points if point.setting and point.setting < high), default=0)
+    least = ann.least(DEPTH, refine)  # below which a setting finds no less
+    low = max((point.setting for point in points if point.setting and point.setting < high), default=least - 1)
     with progress.track("tune", None, "settings") as advance:
         while high - low > max(1, high // FINE):
             between = (low + high) // 2

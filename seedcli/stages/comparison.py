@@ -12,7 +12,7 @@ from seedcli.base.errors import ConfigError
 from seedcli.base.files import write_json
 from seedcli.base.progress import Silent
 from seedcli.configs.index import IndexConfig
-from seedcli.evaluation.plots import Curve, curves
+from seedcli.evaluation.plots import Curve, curves, decimals
 from seedcli.retrieval import exact
 from seedcli.retrieval.design import KINDS, TAKES, Asked, written
 from seedcli.retrieval.recall import BATCH, DEPTH
@@ -76,9 +76,11 @@ def compare(config: IndexConfig, stage: Stage) -> Outcome:
         rows[each.out.name] = exactly(config, stage) if each.kind == "flat" else figures(made.metrics)
     whole = stage.folder / "compare.json"
     write_json(whole, {"kinds": rows})
+    drawn = {name: curve(row) for name, row in rows.items()}
+    taken = [single for line in drawn.values() for single in line.x]
     plots = curves(
-        stage.folder / "compare", {name: curve(row) for name, row in rows.items()},
-        "milliseconds of a query alone", "recall@100", log_x=True, y_range=(0.5, 1),
+        stage.folder / "compare", drawn, "milliseconds of a query alone", "recall@100",
+        ticks=decimals(min(taken), max(taken)), log_x=True, y_range=(0.5, 1),
     )  # fmt: skip
     told = {name: {key: value for key, value in row.items() if key != "points"} for name, row in rows.items()}
     return Outcome([], {"kinds": told}, variable=[whole, *plots])

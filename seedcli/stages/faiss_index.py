@@ -26,7 +26,7 @@ from seedcli.data.batches import permuted
 from seedcli.retrieval import ann, exact, recall
 from seedcli.retrieval.ann import AT_ONCE, Ann, Rows
 from seedcli.retrieval.design import KINDS, Asked, Design, design
-from seedcli.retrieval.matrix import Matrix, room_for
+from seedcli.retrieval.matrix import FLOATS, HELD, Matrix
 from seedcli.retrieval.recall import DEPTH, Point, Sample
 from seedcli.retrieval.run_files import read_run, write_run
 from seedcli.retrieval.runs import Ranking
@@ -142,7 +142,7 @@ def build_faiss(config: IndexConfig, stage: Stage) -> Outcome:
     made = designed(config, rows.size, rows.width)
     for reason in made.reasons:
         stage.progress.say(reason)
-    expect(made, rows, stage)
+    expect(made, rows, config.faiss, stage)
     path, parts = stage.folder / FILE, stage.folder / PARTS
     spent = ann.built(path, parts, made, rows, config.faiss.seed, stage.runtime.device, stage.progress)
     metrics: dict[str, Any] = {
@@ -155,10 +155,14 @@ def build_faiss(config: IndexConfig, stage: Stage) -> Outcome:
     return Outcome([path], metrics, scratch=[parts])
 
 
-def expect(made: Design, rows: Rows, stage: Stage) -> None:
-    """Tell what is to come: a save while the index is filled, another one beside it, and the vectors to train on."""
+def expect(made: Design, rows: Rows, given: Faiss, stage: Stage) -> None:
+    """Tell what is to come: a save while the index is filled, another one beside it, the vectors to train on, and exact
+    search for the queries that it is measured with.
+    """
     whole = made.bytes or 4 * rows.size * rows.width
-    holds = LIBRARIES + max(whole + 3 * 4 * rows.width * ann.BATCH, 2 * 4 * rows.width * made.train)
+    filling, training = whole + 3 * 4 * rows.width * ann.BATCH, 2 * 4 * rows.width * made.train
+    measuring = HELD * min(FLOATS["cpu"], rows.size * max(rows.width, given.sample)) if given.measure else 0
+    holds = LIBRARIES + max(filling, training, measuring)
     announce(stage, f"{rows.size:,} vectors of {rows.width} numbers", holds, {stage.folder: 2 * whole})
 
 
@@ -231,7 +235,7 @@ def encoded(questions: Questions, count: int, seed: int, source: Unindexed) -> N
 
 def truth(source: Unindexed, vectors: NDArray[np.float32], unit: bool, stage: Stage) -> Iterator[Ranking]:
     """What exact search finds."""
-    matrix = Matrix(source.shards, stage.runtime.device, *room_for(source.shards, stage.runtime.device), unit=unit)
+    matrix = Matrix(source.shards, stage.runtime.device, FLOATS[stage.runtime.device.type], unit=unit)  # read once
     asked = Rows(source.shards, unit).of_length(vectors)
     names = [str(row) for row in range(len(asked))]
     return exact.search(names, asked, matrix, DEPTH, stage.progress, source.each)

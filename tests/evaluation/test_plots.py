@@ -9,7 +9,7 @@ import pytest
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
-from seedcli.evaluation.plots import COLOURS, FEW, MARKERS, Curve, curves, drawn
+from seedcli.evaluation.plots import COLOURS, FEW, MARKERS, Curve, curves, decimals, drawn
 
 LENGTHS = [16, 32, 64]
 TWO = {
@@ -100,3 +100,14 @@ def test_the_axes_are_labelled_and_ticked_as_asked(figure):
     assert low <= 0 < 1 <= high
     low, high = figure(TWO, "x", "y").axes[0].get_ylim()
     assert 0.9 < high < 1
+
+
+@pytest.mark.parametrize(("low", "high", "ticks"), [
+    (0.13, 8, [0.1, 0.2, 0.5, 1, 2, 5, 10]),
+    (3, 8, [3, 4, 5, 6, 7, 8]),
+    (0.1, 1000, [0.1, 1, 10, 100, 1000]),
+    (0.02, 0.9, [0.02, 0.05, 0.1, 0.2, 0.5, 1]),
+    (2.1, 2.4, [2, 3]),
+])  # fmt: skip
+def test_ticks_of_a_logarithmic_axis_read_naturally(low, high, ticks):
+    assert decimals(low, high) == ticks
