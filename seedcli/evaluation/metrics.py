@@ -3,12 +3,15 @@
 As there, every judged query counts: one that the run lacks scores 0, and so does one without a relevant document. A
 document is relevant from grade 1 on; without a judgement or with a negative one it is not. The gain of nDCG is the
 grade itself.
+
+Letters: R runs, M measures, Q judged queries.
 """
 
 import difflib
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +30,17 @@ FUNCTIONS = {  # measure -> ranx's name of its function
     "r-precision": "r_precision",
 }
 ALLOWED = "mrr, recall, ndcg, map, precision or hit_rate, with or without a cut-off (mrr@10), or r-precision"
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """What each run scores in each measure for each judged query."""
+
+    names: list[str]  # [R]
+    measures: list[str]  # [M]
+    queries: list[str]  # [Q]
+    values: NDArray[np.float64]  # [R, M, Q]
+    lacking: list[int]  # [R], how many of the queries the run has no ranking for
 
 
 def parse_measures(names: Iterable[str]) -> list[str]:
@@ -53,6 +67,14 @@ def _is_measure(measure: str) -> bool:
 def judged_queries(qrels: Qrels) -> list[str]:
     """The queries that means are over: all that have a judgement."""
     return [query for query, grades in qrels.items() if grades]
+
+
+def measure(runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str]) -> Values:
+    """Each run by its name in each measure, over all of `judged_queries(qrels)`."""
+    queries = judged_queries(qrels)
+    values = np.array([[*evaluate(run, qrels, measures).values()] for run in runs.values()])
+    lacking = [sum(len(run.ranking(query)[0]) == 0 for query in queries) for run in runs.values()]
+    return Values(list(runs), list(measures), queries, values, lacking)
 
 
 def evaluate(run: Run, qrels: Qrels, measures: Sequence[str]) -> dict[str, NDArray[np.float64]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seedcli.base.errors import ConfigError
 from seedcli.base.files import write_json, write_text, written_whole
 from seedcli.data.records import Qrels, Query
-from seedcli.evaluation.metrics import evaluate, judged_queries
+from seedcli.evaluation.metrics import Values
 from seedcli.evaluation.significance import bootstrap_intervals, every_sign, permutation_test
 from seedcli.retrieval.runs import Run
 
@@ -36,13 +36,10 @@ class Significance(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
-    names: list[str]  # [R]
-    measures: list[str]  # [M]
-    queries: list[str]  # [Q]
-    values: NDArray[np.float64]  # [R, M, Q]
+class Report(Values):
+    """Values with what can be concluded from them."""
+
     intervals: NDArray[np.float64]  # [R, M, 2], of the means, at 95 %
-    lacking: list[int]  # [R], how many of the queries the run has no ranking for
     significance: Significance | None
 
     @property
@@ -59,25 +56,20 @@ class Example(NamedTuple):
     hits: list[tuple[str, list[str]]]
 
 
-def compare(
-    runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str], baseline: str | None, permutations: int, seed: int
-) -> Report:
-    """Evaluate runs by their names and test each against the one that `baseline` names, if any."""
-    names, queries = list(runs), judged_queries(qrels)
-    if baseline is not None and baseline not in runs:
+def compare(values: Values, baseline: str | None, permutations: int, seed: int) -> Report:
+    """Test each run against the one that `baseline` names, if any."""
+    names, queries, each = values.names, len(values.queries), values.values
+    if baseline is not None and baseline not in names:
         near = difflib.get_close_matches(baseline, names, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"baseline {baseline!r}: no such run; {hint}there are {', '.join(names)}")
-    values = np.array([[*evaluate(run, qrels, measures).values()] for run in runs.values()])
-    flat = values.reshape(-1, len(queries)).T  # [Q, R * M]
-    intervals = bootstrap_intervals(flat, permutations, seed).reshape(*values.shape[:2], 2)
+    intervals = bootstrap_intervals(each.reshape(-1, queries).T, permutations, seed).reshape(*each.shape[:2], 2)
     significance = None
     if baseline is not None:
-        differences = (values - values[names.index(baseline)]).reshape(-1, len(queries)).T  # [Q, R * M]
-        p_values = permutation_test(differences, permutations, seed).reshape(values.shape[:2])
-        significance = Significance(baseline, permutations, seed, every_sign(len(queries), permutations), p_values)
-    lacking = [sum(len(run.ranking(query)[0]) == 0 for query in queries) for run in runs.values()]
-    return Report(names, list(measures), queries, values, intervals, lacking, significance)
+        differences = (each - each[names.index(baseline)]).reshape(-1, queries).T  # [Q, R * M]
+        p_values = permutation_test(differences, permutations, seed).reshape(each.shape[:2])
+        significance = Significance(baseline, permutations, seed, every_sign(queries, permutations), p_values)
+    return Report(**vars(values), intervals=intervals, significance=significance)
 
 
 def pick_examples(

@@ -12,7 +12,7 @@ from seedcli.data.lookup import finder
 from seedcli.data.records import SEPARATOR, Qrels
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import survey_qrels
-from seedcli.evaluation.metrics import parse_measures
+from seedcli.evaluation.metrics import measure, parse_measures
 from seedcli.evaluation.report import compare, pick_examples, write_report
 from seedcli.retrieval.run_files import read_run, run_path
 from seedcli.retrieval.runs import Run
@@ -39,7 +39,7 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     runs = {name: judged_run(path, qrels, config) for name, path in named_runs(config).items()}
     measures = parse_measures(config.measures)
     with stage.progress.track("evaluate", len(runs), "runs") as advance:
-        report = compare(runs, qrels, measures, config.baseline, config.permutations, config.seed)
+        report = compare(measure(runs, qrels, measures), config.baseline, config.permutations, config.seed)
         advance(len(runs))
     write_report(report, stage.folder)
     files = [stage.folder / name for name in ("report.json", "report.md", "per_query.tsv")]

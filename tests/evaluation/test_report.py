@@ -5,7 +5,7 @@ import pytest
 
 from seedcli.base.errors import ConfigError
 from seedcli.data.records import Query
-from seedcli.evaluation.metrics import evaluate
+from seedcli.evaluation.metrics import evaluate, measure
 from seedcli.evaluation.report import compare, markdown, pick_examples, write_report
 from seedcli.retrieval.runs import Ranking, Run, run_of
 
@@ -24,7 +24,7 @@ RUNS = {"a|b": run_with(2), "dense": run_with(1), "short": run_with(2, queries=7
 
 
 def test_means_and_p_values_are_as_by_hand():
-    report = compare(RUNS, QRELS, ["mrr", "recall@1"], "a|b", 1000, seed=0)
+    report = compare(measure(RUNS, QRELS, ["mrr", "recall@1"]), "a|b", 1000, seed=0)
     assert report.means.tolist() == [[0.5, 0], [1, 1], [3.5 / 8, 0]]
     assert report.significance is not None
     # All eight queries differ alike: 2 of the 256 signs reach it. One query alone differs: every sign does.
@@ -33,14 +33,14 @@ def test_means_and_p_values_are_as_by_hand():
 
 
 def test_values_are_those_of_each_run_alone():
-    report = compare(RUNS, QRELS, ["mrr", "recall@1"], None, 1000, seed=0)
+    report = compare(measure(RUNS, QRELS, ["mrr", "recall@1"]), None, 1000, seed=0)
     assert report.significance is None
     for name, values in zip(report.names, report.values, strict=True):
         np.testing.assert_array_equal(values, [*evaluate(RUNS[name], QRELS, report.measures).values()])
 
 
 def test_the_table_marks_significant_differences_and_says_how_they_were_found():
-    text = markdown(compare(RUNS, QRELS, ["mrr", "recall@1"], "a|b", 1000, seed=0))
+    text = markdown(compare(measure(RUNS, QRELS, ["mrr", "recall@1"]), "a|b", 1000, seed=0))
     assert text.splitlines() == [
         "| run | mrr | recall@1 |",
         "| :-- | --: | --: |",
@@ -59,14 +59,14 @@ def test_the_table_marks_significant_differences_and_says_how_they_were_found():
         "| dense | 0.0078 | 0.0078 |",
         "| short | 1.0000 | 1.0000 |",
     ]
-    sampled = markdown(compare(RUNS, QRELS, ["mrr"], "dense", 200, seed=5))
+    sampled = markdown(compare(measure(RUNS, QRELS, ["mrr"]), "dense", 200, seed=5))
     assert "(200 permutations, seed 5; not corrected for several tests)" in sampled
-    assert "†" not in markdown(compare(RUNS, QRELS, ["mrr"], None, 200, seed=5))
+    assert "†" not in markdown(compare(measure(RUNS, QRELS, ["mrr"]), None, 200, seed=5))
 
 
 def test_the_files_hold_all_of_it_and_are_the_same_each_time(tmp_path):
     for folder in [tmp_path / "one", tmp_path / "two"]:
-        write_report(compare(RUNS, QRELS, ["mrr", "recall@1"], "dense", 200, seed=5), folder)
+        write_report(compare(measure(RUNS, QRELS, ["mrr", "recall@1"]), "dense", 200, seed=5), folder)
     names = ["per_query.tsv", "report.json", "report.md"]
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
     assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
@@ -88,7 +88,7 @@ def test_the_files_hold_all_of_it_and_are_the_same_each_time(tmp_path):
 
 def test_an_unknown_baseline_is_answered_with_the_runs():
     with pytest.raises(ConfigError, match=r"'dens': no such run; did you mean dense\? there are a|b, dense, short"):
-        compare(RUNS, QRELS, ["mrr"], "dens", 100, seed=0)
+        compare(measure(RUNS, QRELS, ["mrr"]), "dens", 100, seed=0)
 
 
 def test_examples_are_drawn_by_seed_from_queries_with_a_relevant_document():
