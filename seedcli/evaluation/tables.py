@@ -28,9 +28,14 @@ CORRECTIONS = {
     "bh": "Benjamini and Hochberg's correction",
     "none": "not corrected for several tests",
 }
+DIFFERENCES = (
+    "d_z: the mean difference in standard deviations of the queries' differences. Detectable: the smallest true "
+    f"difference that this many queries show with a chance of {100 * POWER:.0f} % in one test at {LEVEL}."
+)
 TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "[": "{[}", "]": "{]}",  # after a line's end, brackets would be an argument
 } | {mark: f"\\{mark}" for mark in "&%$#_{}"}  # fmt: skip
 
 
@@ -70,7 +75,7 @@ def summarised(report: Report) -> dict[str, Any]:
                 runs[one["system"]].setdefault(word, {})[one["measure"]] = one[key]
     return {
         "queries": len(report.queries), "measures": report.measures, "significance": settings,
-        "legend": list(legend(report)), "runs": runs, "tests": compared,
+        "legend": [*legend(report), *[DIFFERENCES] * bool(compared)], "runs": runs, "tests": compared,
     }  # fmt: skip
 
 
@@ -91,7 +96,7 @@ def markdown(report: Report) -> str:
         lines += ["", paragraph]
     if compared := list(differences(report)):
         heading = ["difference", "measure", "mean", "p", "corrected", "d_z", "won / tied / lost", "detectable"]
-        lines += ["", *_table(heading, map(difference_cells, compared), left=2)]
+        lines += ["", DIFFERENCES, "", *_table(heading, map(difference_cells, compared), left=2)]
     return "\n".join(lines) + "\n"
 
 
@@ -120,7 +125,9 @@ def latex(report: Report) -> str:
             deviation = report.deviations[row, place]
             cells.append(value + above + ("" if np.isnan(deviation) else rf" $\pm$ {deviation:.4f}"))
         lines.append(" & ".join([tex(label(report, row)), *cells]) + r" \\")
-    caption = " ".join(map(tex, legend(report, brackets=False)))
+        between = [rf"{{\scriptsize [{low:.4f}, {high:.4f}]}}" for low, high in report.intervals[row]]
+        lines.append(" & ".join(["", *between]) + r" \\")
+    caption = " ".join(map(tex, legend(report)))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}", ""])
 
 
@@ -132,12 +139,12 @@ def tex(text: str) -> str:
     return escaped
 
 
-def legend(report: Report, brackets: bool = True) -> Iterator[str]:
+def legend(report: Report) -> Iterator[str]:
     """Paragraphs that say what the numbers are."""
     lacking = [f"{name} lacks {count:,}" for name, count in zip(report.names, report.lacking, strict=True) if count]
     counted = f"; one that a run lacks counts as 0 ({', '.join(lacking)})" if lacking else ""
-    within = "; in brackets their 95 % bootstrap intervals over queries" if brackets else ""
-    yield f"Means over {len(report.queries):,} judged queries{counted}{within}."
+    within = "in brackets their 95 % bootstrap intervals over queries"
+    yield f"Means over {len(report.queries):,} judged queries{counted}; {within}."
     several = [f"{name} {seeds}" for name, seeds in zip(report.names, report.seeds, strict=True) if seeds > 1]
     if several:
         yield f"Means over several runs of a system (seeds: {', '.join(several)}); ± their standard deviation."
@@ -153,10 +160,6 @@ def legend(report: Report, brackets: bool = True) -> Iterator[str]:
         meaning = f"Letters: better than the systems of these letters, p < {LEVEL}"
     seeds = f"; with several seeds, {SEEDS}" if several else ""
     yield f"{meaning}: {TESTS[tested.test]}{drawn}{seeds}; {over}."
-    yield (
-        "d_z: the mean difference in standard deviations of the queries' differences. Detectable: the smallest true "
-        f"difference that this many queries show with a chance of {100 * POWER:.0f} % in one test at {LEVEL}."
-    )
 
 
 def _write_rows(path: Path, dialect: str, rows: Iterable[Sequence[Any]]) -> None:
