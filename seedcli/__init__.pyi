@@ -484,6 +484,8 @@ def evaluate(
     qrels: StrPath,
     split: str = "test",
     measures: Sequence[str] = ["mrr@10", "recall@100", "ndcg@10"],
+    answers: Literal["tokens", "regex"] = "tokens",
+    corpus: StrPath | None = None,
     baseline: str | None = None,
     problems: Literal["report", "stop"] = "report",
     examples: int = 0,
@@ -498,9 +500,13 @@ def evaluate(
 
     - out: The folder to leave the report in.
     - runs: A run, as NAME=PATH or PATH: a TREC file, or a folder of seed search.
-    - qrels: Judgements: a collection, or a file of them (TREC, BEIR).
+    - qrels: Judgements: a collection, or a file of them (TREC, BEIR). For answers@k: questions with their answers.
     - split: Which qrels of a collection.
-    - measures: mrr, recall, ndcg, map, precision or hit_rate, with or without @k, or r-precision.
+    - measures: mrr, recall, ndcg, map, precision or hit_rate, with or without @k, or r-precision; answers@k:
+      whether one of the first k passages holds an answer (open-domain QA); auc, mind-mrr, mind-ndcg@k: as MIND has
+      them.
+    - answers: answers@k: answers are whole tokens in a row, as DPR has them, or regular expressions (CuratedTREC).
+    - corpus: answers@k: the passages, where the collection of qrels holds none.
     - baseline: The name of the run that the others are tested against.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.

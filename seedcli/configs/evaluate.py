@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_doc import Doc
 from annotated_types import Ge
@@ -22,11 +22,27 @@ class EvaluateConfig:
     runs: Annotated[
         list[str], Doc("A run, as NAME=PATH or PATH: a TREC file, or a folder of seed search; repeatable."), INPUT
     ]
-    qrels: Annotated[str, Doc("Judgements: a collection, or a file of them (TREC, BEIR)."), INPUT]
+    qrels: Annotated[
+        str,
+        Doc("Judgements: a collection, or a file of them (TREC, BEIR). For answers@k: questions with their answers."),
+        INPUT,
+    ]
     split: Annotated[str, Doc("Which qrels of a collection.")] = "test"
     measures: Annotated[
-        list[str], Doc("mrr, recall, ndcg, map, precision or hit_rate, with or without @k, or r-precision; repeatable.")
+        list[str],
+        Doc(
+            "mrr, recall, ndcg, map, precision or hit_rate, with or without @k, or r-precision; answers@k: whether one "
+            "of the first k passages holds an answer (open-domain QA); auc, mind-mrr, mind-ndcg@k: as MIND has them; "
+            "repeatable."
+        ),
     ] = field(default_factory=lambda: ["mrr@10", "recall@100", "ndcg@10"])  # fmt: skip
+    answers: Annotated[
+        Literal["tokens", "regex"],
+        Doc("answers@k: answers are whole tokens in a row, as DPR has them, or regular expressions (CuratedTREC)."),
+    ] = "tokens"
+    corpus: Annotated[
+        str | None, Doc("answers@k: the passages, where the collection of --qrels holds none."), INPUT
+    ] = None
     baseline: Annotated[str | None, Doc("The name of the run that the others are tested against.")] = None
     problems: Problems = "report"
     permutations: Annotated[int, Ge(100), Doc("Random sign flips of the test."), RARE] = 10_000

@@ -10,36 +10,37 @@ from seedcli.base.progress import Progress
 from seedcli.configs.evaluate import EvaluateConfig
 from seedcli.data.lookup import finder
 from seedcli.data.records import SEPARATOR, Qrels
-from seedcli.data.sources import open_collection, source_path
+from seedcli.data.sources import open_collection
 from seedcli.data.survey import survey_qrels
-from seedcli.evaluation.metrics import measure, parse_measures
+from seedcli.evaluation.measures import judges, parse_all
 from seedcli.evaluation.report import compare, pick_examples, write_report
 from seedcli.retrieval.run_files import read_run, run_path
 from seedcli.retrieval.runs import Run
+from seedcli.stages.judging import judging_inputs, measured, read_judgements
 from seedcli.stages.names import named
 from seedcli.stages.stage import Outcome, Stage
 
 
 def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
     """The runs and the judgements, by name."""
-    parse_measures(config.measures)
+    parse_all(config.measures)
     named = named_runs(config)
     if config.baseline is not None and config.baseline not in named:
         raise ConfigError(f"--baseline {config.baseline}: no such run; there are {', '.join(named)}")
     if config.examples and Path(config.qrels).is_file():
         raise ConfigError("--examples needs texts: give --qrels a collection")
-    read_judgements(config, progress)
     runs = {f"runs.{row}.{name}": path for row, (name, path) in enumerate(named.items())}
-    return runs | {"qrels": source_path(config.qrels)}
+    return runs | judging_inputs(config, progress)
 
 
 def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     qrels = read_judgements(config)
-    report_problems(config, stage)
+    if judges(parse_all(config.measures)):
+        report_problems(config, stage)
     runs = {name: judged_run(path, qrels, config) for name, path in named_runs(config).items()}
-    measures = parse_measures(config.measures)
+    measures = parse_all(config.measures)
     with stage.progress.track("evaluate", len(runs), "runs") as advance:
-        report = compare(measure(runs, qrels, measures), config.baseline, config.permutations, config.seed)
+        report = compare(measured(config, stage, runs, qrels), config.baseline, config.permutations, config.seed)
         advance(len(runs))
     write_report(report, stage.folder)
     files = [stage.folder / name for name in ("report.json", "report.md", "per_query.tsv")]
@@ -74,10 +75,6 @@ def judged_run(path: Path, qrels: Qrels, config: EvaluateConfig) -> Run:
         others = f"such as {run.queries[0]!r:.40} where {next(iter(qrels))!r:.40} is judged"
         raise DataError(f"{path}: no query of it is judged by {config.qrels}, split {config.split!r}: {others}")
     return run
-
-
-def read_judgements(config: EvaluateConfig, progress: Progress | None = None) -> Qrels:
-    return open_collection(config.qrels, progress).qrels(config.split)
 
 
 def examples(config: EvaluateConfig, stage: Stage, qrels: Qrels, runs: Mapping[str, Run]) -> list[dict[str, Any]]:

@@ -237,6 +237,8 @@ def other(option: Any) -> Any:
                 "trainer",
                 "parquet",
                 "float16",
+                "regex",
+                "z-score",
             )
             if f"'{word}'" in kind
         ]

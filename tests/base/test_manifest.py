@@ -108,7 +108,7 @@ def test_these_options_alone_leave_a_result_as_it_is():
         "encode": {"model", "corpus", "queries"},
         "index": {"vectors", "corpus", "queries", "words.expansions", "expander.expander", "tuning.tune"},
         "search": {"index", "queries", "candidates"},
-        "evaluate": {"runs", "qrels"},
+        "evaluate": {"runs", "qrels", "corpus"},
         "inspect": {"model", "texts"},
         "convert": {"source", "vocabulary"},
     }
