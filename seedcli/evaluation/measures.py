@@ -43,14 +43,22 @@ def judges(measures: Iterable[str]) -> bool:
 
 def measure_all(runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str], coverage: Coverage) -> Values:
     """Each run in each measure; `coverage` answers for the answers@k, over the same queries."""
-    parts = []
-    for mine, measured in (
-        (is_coverage, coverage),
-        (is_impressions, lambda runs, some: measure_impressions(runs, qrels, some)),
-        (lambda name: not (is_coverage(name) or is_impressions(name)), lambda runs, some: measure(runs, qrels, some)),
-    ):
-        if some := [name for name in measures if mine(name)]:
-            parts.append(measured(runs, some))
+    answered = [name for name in measures if is_coverage(name)]
+    judged = [name for name in measures if not is_coverage(name)]
+    parts = [coverage(runs, answered)] if answered else []
+    return joined([*parts, measure_judged(runs, qrels, judged)] if judged else parts, measures)
+
+
+def measure_judged(runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str]) -> Values:
+    """Each run in each measure of judgements, or of impressions."""
+    shown = [name for name in measures if is_impressions(name)]
+    others = [name for name in measures if not is_impressions(name)]
+    parts = [measure_impressions(runs, qrels, shown)] if shown else []
+    return joined([*parts, measure(runs, qrels, others)] if others else parts, measures)
+
+
+def joined(parts: Sequence[Values], measures: Sequence[str]) -> Values:
+    """The measures of several, of the same runs and queries, in this order."""
     every = [name for part in parts for name in part.measures]
     values = np.concatenate([part.values for part in parts], axis=1)[:, [every.index(name) for name in measures]]
     return Values(parts[0].names, list(measures), parts[0].queries, values, parts[0].lacking)
