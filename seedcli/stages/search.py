@@ -38,9 +38,9 @@ LINE = {"trec": 48, "parquet": 16}  # bytes of a line of a run
 
 def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     """The indexes and the queries, by name."""
-    kinds = [kind_of(source) for source in config.index]
-    if config.out is None or (config.queries is None and set(kinds) != {"run"}):
+    if config.out is None or (config.queries is None and not all(map(is_run, config.index))):
         raise ConfigError("give a QUESTION, or --queries and --out to write a run")
+    kinds = [kind_of(source) for source in config.index]
     if processes() > 1 and (kinds != ["flat"] or config.candidates is not None):
         told = "indexes in a store, bm25 and approximate indexes, fusion and --candidates run as one process"
         raise ConfigError(f"{told}: call it without torchrun")
