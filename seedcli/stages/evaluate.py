@@ -16,7 +16,7 @@ from seedcli.evaluation.measures import judges, parse_all
 from seedcli.evaluation.report import compare, pick_examples, write_report
 from seedcli.retrieval.run_files import read_run, run_path
 from seedcli.retrieval.runs import Run
-from seedcli.stages.judging import judging_inputs, measured, read_judgements
+from seedcli.stages.judging import judging_inputs, measured, read_judgements, tell_tuned
 from seedcli.stages.names import named
 from seedcli.stages.stage import Outcome, Stage
 
@@ -37,6 +37,7 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     qrels = read_judgements(config)
     if judges(parse_all(config.measures)):
         report_problems(config, stage)
+    tell_tuned(config, stage, named_runs(config))
     runs = {name: judged_run(path, qrels, config) for name, path in named_runs(config).items()}
     measures = parse_all(config.measures)
     with stage.progress.track("evaluate", len(runs), "runs") as advance:

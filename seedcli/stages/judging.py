@@ -1,9 +1,10 @@
 """What runs are held against: the judgements of a collection, or the answers that its queries come with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from seedcli.base.errors import ConfigError, DataError
+from seedcli.base.manifest import read_manifest
 from seedcli.base.progress import Progress
 from seedcli.configs.evaluate import EvaluateConfig
 from seedcli.data.collections import Collection
@@ -81,3 +82,29 @@ def answered_queries(config: EvaluateConfig, wanted: list[str]) -> list[Query]:
         told = f"{len(lacking):,} of {len(wanted):,} judged queries come without answers, such as {lacking[0]!r:.40}"
         raise DataError(f"{config.qrels}: {told}; measure answers@k apart, over those that have some")
     return [queries[id_] for id_ in wanted]
+
+
+def tell_tuned(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Path]) -> None:
+    """Tell which runs owe something to the very queries that they are judged by."""
+    collection, identity = open_collection(config.qrels), stage.inputs["qrels"].identity
+    if told := [name for name, path in runs.items() if flattering(path, collection, identity, config.split)]:
+        stage.progress.say(f"{', '.join(told)}: tuned on {config.qrels}, {config.split}: what follows flatters")
+
+
+def flattering(path: Path, collection: Collection, identity: str, split: str) -> bool:
+    """Whether a run was tuned on the qrels of this split."""
+    return any(
+        own == identity and (tuned == split or not collection.tells_apart(tuned, split)) for own, tuned in tunings(path)
+    )
+
+
+def tunings(folder: Path) -> Iterator[tuple[str, str]]:
+    """The identities and splits that a run, or an index or a run that it was made of, was tuned on."""
+    made = read_manifest(folder)
+    if made is None:
+        return
+    for name, given in made.inputs.items():
+        if name == "tune":
+            yield given.identity, made.config["tuning"]["tune_split"]
+        elif name.startswith("index"):
+            yield from tunings(folder / given.path)
