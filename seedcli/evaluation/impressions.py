@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedcli.data.records import Qrels
-from seedcli.evaluation.metrics import Values, judged_queries
+from seedcli.evaluation.judging import judged_queries
+from seedcli.evaluation.metrics import Values
 from seedcli.retrieval.runs import Run
 
 NAME = re.compile("auc|mind-mrr|mind-ndcg@([1-9][0-9]{0,8})")

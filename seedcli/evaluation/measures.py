@@ -20,7 +20,7 @@ Coverage = Callable[[Mapping[str, Run], Sequence[str]], Values]
 def parse_all(names: Iterable[str]) -> list[str]:
     """The measures named, each once. Raises ConfigError for a name that is none, and for no names at all."""
     measures = list(dict.fromkeys(names))
-    judged = [name for name in measures if not (is_coverage(name) or is_impressions(name))]
+    judged = plain(measures)
     for name in judged:
         stems = [own.partition("@")[0] for own in OURS]
         if near := difflib.get_close_matches(name.lower().partition("@")[0], stems, n=1, cutoff=0.8):
@@ -41,6 +41,11 @@ def judges(measures: Iterable[str]) -> bool:
     return not all(map(is_coverage, measures))
 
 
+def plain(measures: Iterable[str]) -> list[str]:
+    """Those of judgements alone, as trec_eval knows them."""
+    return [name for name in measures if not (is_coverage(name) or is_impressions(name))]
+
+
 def measure_all(runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str], coverage: Coverage) -> Values:
     """Each run in each measure; `coverage` answers for the answers@k, over the same queries."""
     answered = [name for name in measures if is_coverage(name)]
@@ -52,7 +57,7 @@ def measure_all(runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str], 
 def measure_judged(runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str]) -> Values:
     """Each run in each measure of judgements, or of impressions."""
     shown = [name for name in measures if is_impressions(name)]
-    others = [name for name in measures if not is_impressions(name)]
+    others = plain(measures)
     parts = [measure_impressions(runs, qrels, shown)] if shown else []
     return joined([*parts, measure(runs, qrels, others)] if others else parts, measures)
 

@@ -12,8 +12,9 @@ from seedcli.data.lookup import finder
 from seedcli.data.records import Qrels, Query
 from seedcli.data.sources import open_collection, source_path
 from seedcli.evaluation.coverage import measure_coverage
+from seedcli.evaluation.judging import judged_queries
 from seedcli.evaluation.measures import covers, judges, measure_all, parse_all
-from seedcli.evaluation.metrics import Values, judged_queries
+from seedcli.evaluation.metrics import Values
 from seedcli.retrieval.runs import Run
 from seedcli.stages.stage import Stage
 
@@ -61,7 +62,7 @@ def asked(collection: Collection, split: str) -> list[Query]:
     return [*collection.queries()]
 
 
-def measured(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Run], qrels: Qrels) -> Values:
+def values_of(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Run], qrels: Qrels) -> Values:
     """All that is asked of the runs."""
     measures = parse_all(config.measures)
 
@@ -84,10 +85,12 @@ def answered_queries(config: EvaluateConfig, wanted: list[str]) -> list[Query]:
     return [queries[id_] for id_ in wanted]
 
 
-def tell_tuned(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Path]) -> None:
+def tell_tuned(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Sequence[Path]]) -> None:
     """Tell which runs owe something to the very queries that they are judged by."""
     collection, identity = open_collection(config.qrels), stage.inputs["qrels"].identity
-    if told := [name for name, path in runs.items() if flattering(path, collection, identity, config.split)]:
+    each = [(name, path) for name, paths in runs.items() for path in paths]
+    told = dict.fromkeys(name for name, path in each if flattering(path, collection, identity, config.split))
+    if told:
         stage.progress.say(f"{', '.join(told)}: tuned on {config.qrels}, {config.split}: what follows flatters")
 
 

@@ -239,6 +239,7 @@ def other(option: Any) -> Any:
                 "float16",
                 "regex",
                 "z-score",
+                "t",
             )
             if f"'{word}'" in kind
         ]
