@@ -419,6 +419,7 @@ def search(
     queries: StrPath | None = None,
     split: str | None = None,
     candidates: StrPath | None = None,
+    predictions: StrPath | None = None,
     depth: int | None = None,
     run_format: Literal["trec", "parquet"] = "trec",
     memory: str | None = None,
@@ -426,7 +427,12 @@ def search(
     ef_search: int | None = None,
     refine: int | None = None,
     problems: Literal["report", "stop"] = "report",
+    fusion: Literal["rrf", "min-max", "z-score", "sum"] = "rrf",
+    weight: Sequence[float] = [],
     rm3: bool = False,
+    tune: StrPath | None = None,
+    tune_split: str = "dev",
+    tune_measure: str = "mrr@10",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     threads: int | None = None,
@@ -439,12 +445,15 @@ def search(
     A finished folder of the same options and inputs is left as it is; an interrupted one goes on. Raises
     ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
 
-    - index: A folder of seed index; repeat it to fuse several.
+    - index: A folder of seed index, or a run (a file, or a folder of seed search); repeat it to fuse several.
     - out: The folder to leave the run in.
-    - queries: A collection, a file of queries, or a folder of queries that seed encode left.
+    - queries: A collection, a file of queries, or a folder of queries that seed encode left. Left out: for runs
+      alone, all of theirs.
     - split: Only the queries that these qrels judge.
     - candidates: Score these passages alone: a run (a file, or a folder of seed search), or a collection whose
       qrels of split name them for each query, whatever their grade. For one flat index.
+    - predictions: A folder of MIND: leave prediction.zip, too, as its leaderboard takes it: the rank of each news
+      that an impression showed. It needs no clicks.
     - depth: Hits a query; left out: 1,000, of candidates all.
     - run_format: The run's file: run.trec, or run.parquet (query, document, rank, score), smaller and quicker to
       read.
@@ -455,7 +464,13 @@ def search(
     - refine: Approximate: candidates a hit that are scored anew with the exact vectors; left out: as it was built.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
+    - fusion: Several: add reciprocal ranks (rrf), or scores made comparable within each query: min-max (0 to 1),
+      z-score, or sum (0 on, all sum to 1). What an index lacks counts as the last of its hits.
+    - weight: Several: what each index counts for, in their order; left out: 1 each, or as tuned.
     - rm3: Expand queries by words of what they find first (RM3); for an index that was made with rm3.
+    - tune: Queries and qrels to choose the weights by: a collection. Not those that are searched for.
+    - tune_split: The qrels to tune on.
+    - tune_measure: What is to be best.
     - device: Where to compute; auto takes a GPU if there is one.
     - precision: Autocast to this type; fp16 scales the loss, and needs a GPU.
     - threads: CPU threads, and processes that tokenise; left out: all cores, shared by the processes.
@@ -465,7 +480,7 @@ def search(
 
     In `options`, with what they are when left out:
 
-    - fusion_k (60): Fusion: what is added to each rank before its reciprocal.
+    - fusion_k (60): rrf: what is added to each rank before its reciprocal.
     - fusion_depth (1000): Fusion: hits taken from each index.
     - heap ('2g'): bm25: the largest heap of Java, such as 2g.
     - patience (60.0): A store: seconds to go on asking a server that is away.
@@ -475,6 +490,9 @@ def search(
     - words.rm3_weight (None): RM3: what the query's own words count for; left out: as tuned, or 0.5.
     - words.k1 (None): BM25's k1; left out: that of the index.
     - words.b (None): BM25's b; left out: that of the index.
+    - tuning.tune_queries (1000): Queries to tune on, at most; drawn by a seed where there are more.
+    - tuning.tune_seed (0): The seed of that, and of the folds.
+    - tuning.folds (5): Parts of the queries: weights chosen on the others tell what each part is worth.
     """
 
 def evaluate(
@@ -484,6 +502,8 @@ def evaluate(
     qrels: StrPath,
     split: str = "test",
     measures: Sequence[str] = ["mrr@10", "recall@100", "ndcg@10"],
+    answers: Literal["tokens", "regex"] = "tokens",
+    corpus: StrPath | None = None,
     baseline: str | None = None,
     all_pairs: bool = False,
     test: Literal["permutation", "t"] = "permutation",
@@ -503,10 +523,13 @@ def evaluate(
     - out: The folder to leave the report in.
     - runs: A run, as NAME=PATH or PATH: a TREC file, or a folder of seed search. One NAME for several runs makes
       them one system's seeds.
-    - qrels: Judgements: a collection, or a file of them (TREC, BEIR).
+    - qrels: Judgements: a collection, or a file of them (TREC, BEIR). For answers@k: questions with their answers.
     - split: Which qrels of a collection.
     - measures: mrr, recall, ndcg, map, precision, hit_rate or judged, with or without @k, or r-precision; with -l2
-      relevant from grade 2 on (recall@100-l2).
+      relevant from grade 2 on (recall@100-l2); answers@k: whether one of the first k passages holds an answer
+      (open-domain QA); auc, mind-mrr, mind-ndcg@k: as MIND has them.
+    - answers: answers@k: answers are whole tokens in a row, as DPR has them, or regular expressions (CuratedTREC).
+    - corpus: answers@k: the passages, where the collection of qrels holds none.
     - baseline: The name of the run that the others are tested against.
     - all_pairs: Test all runs against each other rather than against a baseline.
     - test: Of the mean difference, paired: sign-flip permutations, or Student's t. Several seeds: always t.

@@ -95,10 +95,12 @@ def passage(found: "Passage") -> None:
         print_line(Text(printable(text)))
 
 
-def reasons(rank: int, hit: "Hit", found: Sequence["Reason"], fusion_k: int) -> None:
-    """What each index makes of a hit; of several, how their ranks make its score."""
+def reasons(rank: int, hit: "Hit", found: Sequence["Reason"], fusion_k: int | None) -> None:
+    """What each index makes of a hit; of several, how their ranks make its score, where these alone do."""
     named(rank, hit)
-    if len(found) > 1:
+    if len(found) > 1 and fusion_k is None:
+        print_line(Text(f"{hit.score:.4f}, a weighted sum"), INDENT)
+    elif len(found) > 1:
         ranks = [reason.rank for reason in found if reason.rank is not None]
         print_line(Text(f"{hit.score:.4f} = {' + '.join(f'1/({fusion_k} + {place})' for place in ranks)}"), INDENT)
     for reason in found:

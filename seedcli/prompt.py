@@ -106,7 +106,9 @@ class Prompt:
             told = {"question": self.question, "rank": place, "id": hit.id, "score": hit.score}
             console.print_json_line(told | {"why": answers.reason_rows(hit, reasons)})
         else:
-            answers.reasons(place, hit, reasons, self.asking.config.fusion_k)
+            config = self.asking.config
+            by_ranks = config.fusion == "rrf" and not config.weight
+            answers.reasons(place, hit, reasons, config.fusion_k if by_ranks else None)
 
     def fail(self, line: str, problem: str) -> None:
         if self.json:

@@ -124,6 +124,9 @@ def cast(value: Any, hint: Any, where: str) -> Any:
 
     if isinstance(value, str) and not _takes_text(hint, value):
         value = parse_yaml(value, where)
+    if isinstance(value, list) and _is_list(hint):  # a flag that was repeated
+        texts = (isinstance(item, str) and not _takes_text(hint, item) for item in value)
+        value = [parse_yaml(item, where) if text else item for item, text in zip(value, texts, strict=True)]
     if value is not None and not isinstance(value, list) and _is_list(hint):
         value = [value]
     try:

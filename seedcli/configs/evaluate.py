@@ -28,13 +28,25 @@ class EvaluateConfig:
         ),
         INPUT,
     ]
-    qrels: Annotated[str, Doc("Judgements: a collection, or a file of them (TREC, BEIR)."), INPUT]
+    qrels: Annotated[
+        str,
+        Doc("Judgements: a collection, or a file of them (TREC, BEIR). For answers@k: questions with their answers."),
+        INPUT,
+    ]
     split: Annotated[str, Doc("Which qrels of a collection.")] = "test"
     measures: Annotated[
         list[str],
         Doc("mrr, recall, ndcg, map, precision, hit_rate or judged, with or without @k, or r-precision; with -l2 "
-            "relevant from grade 2 on (recall@100-l2); repeatable."),
+            "relevant from grade 2 on (recall@100-l2); answers@k: whether one of the first k passages holds an answer "
+            "(open-domain QA); auc, mind-mrr, mind-ndcg@k: as MIND has them; repeatable."),
     ] = field(default_factory=lambda: ["mrr@10", "recall@100", "ndcg@10"])  # fmt: skip
+    answers: Annotated[
+        Literal["tokens", "regex"],
+        Doc("answers@k: answers are whole tokens in a row, as DPR has them, or regular expressions (CuratedTREC)."),
+    ] = "tokens"
+    corpus: Annotated[
+        str | None, Doc("answers@k: the passages, where the collection of --qrels holds none."), INPUT
+    ] = None
     baseline: Annotated[str | None, Doc("The name of the run that the others are tested against.")] = None
     all_pairs: Annotated[bool, Doc("Test all runs against each other rather than against a baseline.")] = False
     test: Annotated[

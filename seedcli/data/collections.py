@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from seedcli.base.errors import DataError
-from seedcli.data.records import Example, Passage, Qrels, Query
+from seedcli.data.records import Example, Passage, Qrels, Query, Shown
 
 Reader = TypeVar("Reader")
 
@@ -35,6 +35,7 @@ class Collection:
     query_readers: Mapping[str, Callable[[], Iterator[Query]]] = field(default_factory=dict)
     qrels_readers: Mapping[str, Callable[[], Qrels]] = field(default_factory=dict)
     example_readers: Mapping[str, Callable[[], Iterator[Example]]] = field(default_factory=dict)
+    shown_reader: Callable[[], Iterator[Shown]] | None = field(default=None, kw_only=True)
 
     def passages(self) -> Iterator[Passage]:
         if self.passage_reader is None:

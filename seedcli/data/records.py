@@ -41,6 +41,13 @@ class Impression(NamedTuple):
     unclicked: Sequence[str]
 
 
+class Shown(NamedTuple):
+    """What an impression showed, in its order: ids of news, clicked or not."""
+
+    id: str
+    news: Sequence[str]
+
+
 def clean(text: str) -> str:
     """A text that every encoder takes: ? for halves of surrogate pairs, a blank for SEPARATOR."""
     if not text.isascii():

@@ -1,4 +1,4 @@
-"""What several processes do to a text: tokenise its lines, or count their words; a program of its own.
+"""What several processes do to a text: tokenise its lines, count words, look for answers; a program of its own.
 
 The first JSON line on stdin names the task, each further one is a chunk: a list of lines. A chunk is answered on stdout
 by the sizes of some parts as a JSON line, and the parts; or by a JSON text: what is wrong. When stdin closes, no more
@@ -19,6 +19,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers, pre_tokenizers
 
 from seedcli.base.errors import DataError
+from seedcli.data.answers import Kind, judge
 
 REMEMBERED = 50_000  # keys, some 10 MB of them
 BATCH = 1_000  # lines handed to the tokenizer's threads at a time
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def start(task: str, **options: Any) -> Answer:
-    tasks: dict[str, Callable[..., Answer]] = {"tokenise": tokenise, "count": count}
+    tasks: dict[str, Callable[..., Answer]] = {"tokenise": tokenise, "count": count, "match": match}
     return tasks[task](**options)
 
 
@@ -158,6 +159,20 @@ def count(tokenizer: str) -> Answer:
             for word in words[stretch]:
                 counts[word] = counts.get(word, 0) + times
         return ["\n".join(counts).encode(), array("Q", counts.values()).tobytes()]
+
+    return answer
+
+
+def match(answers: list[list[str]], kind: Kind) -> Answer:
+    """Chunks of passages, each after the rows of the queries that found it (`3,17 TAB text`), to a byte for each pair.
+
+    The byte is that of `answers.Found`.
+    """
+    judged = judge(answers, kind)
+
+    def answer(lines: Sequence[str]) -> Parts:
+        asked = (line.partition("\t") for line in lines)
+        return [b"".join(bytes(judged(text, map(int, rows.split(",")))) for rows, _, text in asked)]
 
     return answer
 

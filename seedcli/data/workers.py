@@ -27,18 +27,21 @@ FOOTPRINT = 32 << 20  # bytes that one holds beside its tokenizer
 EXPANSION = 45  # bytes of a tokenizer in memory for one of its JSON
 
 
-def answers(lines: Iterable[str], tokenizer: str, workers: int | None = None, **task: Any) -> Iterator[worker.Parts]:
-    """What worker.py's `task` answers to each chunk of the lines, given a tokenizer's JSON; `workers`: one per core,
-    and no more than MOST.
+def answers(
+    lines: Iterable[str], tokenizer: str | None, workers: int | None = None, **task: Any
+) -> Iterator[worker.Parts]:
+    """What worker.py's `task` answers to each chunk of the lines, given a tokenizer's JSON if it takes one; `workers`:
+    one per core, and no more than MOST.
 
     A single chunk, or all where one worker is enough, is worked on here. Raises DataError when the lines, or the
     tokenizer, do.
     """
-    task["tokenizer"] = tokenizer
+    if tokenizer is not None:
+        task["tokenizer"] = tokenizer
     chunks = chunked(lines)
     first = list(islice(chunks, 2))
     wanted = workers or cores()
-    count = max(1, min(wanted, MOST, MEMORY // (FOOTPRINT + EXPANSION * len(tokenizer))))
+    count = max(1, min(wanted, MOST, MEMORY // (FOOTPRINT + EXPANSION * len(tokenizer or ""))))
     if wanted == 1 or len(first) < 2:
         yield from map(worker.start(**task), chain(first, chunks))
     else:
@@ -110,7 +113,7 @@ class Worker(Closing):
 
     def obituary(self) -> Exception:
         if (code := self.process.wait()) < 0:
-            return SeedError(f"a process that tokenises was killed (signal {-code}): is there too little memory?")
+            return SeedError(f"a process that reads texts was killed (signal {-code}): is there too little memory?")
         return RuntimeError(f"{worker.__name__} ended with exit code {code}; its traceback stands above")
 
 

@@ -18,6 +18,7 @@ from seedcli.data.sentences import Sentence
 from seedcli.data.sources import open_collection
 from seedcli.retrieval.best_sentences import Scored, best, by_vectors, by_words
 from seedcli.retrieval.hits import Hit
+from seedcli.stages.found_run import FoundRun, refuse_runs
 from seedcli.stages.indexes import Searcher
 from seedcli.stages.questions import Questions
 from seedcli.stages.stage import joined
@@ -57,14 +58,15 @@ class Asking(Closing):
     def __init__(self, config: SearchConfig, runtime: Runtime, progress: Progress):
         self.config, self.progress = config, progress
         self.searcher = Searcher(config, runtime, progress)
+        self.indexes = [index for index in self.searcher.indexes if not isinstance(index, FoundRun)]
         self.towers: dict[VectorIndex, TextEncoder] = {}
 
     def load(self) -> None:
         """Load what the first question would; Java starts while the models are read."""
-        for index in self.searcher.indexes:
+        for index in self.indexes:
             if isinstance(index, WordIndex):
                 index.lucene.started()
-        for index in self.searcher.indexes:
+        for index in self.indexes:
             if isinstance(index, VectorIndex):
                 self.passage_tower(index)
         _ = self.finders
@@ -83,15 +85,15 @@ class Asking(Closing):
     def answers(self, question: str, depth: int) -> list[Answer]:
         """The first `depth` passages, each with its best sentence: by the first model, by words where there is none."""
         (hits,) = self.hits([question], depth)
-        flat = next((index for index in self.searcher.indexes if isinstance(index, VectorIndex)), None)
+        flat = next((index for index in self.indexes if isinstance(index, VectorIndex)), None)
         passages = [hit.passage for hit in hits]
         scored = self.by_vectors(flat, question, passages) if flat else by_words(question, [hit.text for hit in hits])
         return [Answer(hit, best(own)) for hit, own in zip(hits, scored, strict=True)]
 
     def why(self, question: str, hit: Hit, rank: int) -> list[Reason]:
         """What each index makes of a hit that stood at this rank."""
-        reasons, alone = [], len(self.searcher.indexes) == 1
-        for folder, index in zip(self.config.index, self.searcher.indexes, strict=True):
+        reasons, alone = [], len(self.indexes) == 1
+        for folder, index in zip(self.config.index, self.indexes, strict=True):
             place, score = (rank, hit.score) if alone else self.place(index, question, hit.id)
             if isinstance(index, VectorIndex):
                 (scored,) = self.by_vectors(index, question, [hit.passage])
@@ -134,7 +136,7 @@ class Asking(Closing):
     @cached_property
     def finders(self) -> list[Find]:
         """How passages are found in each corpus that an index was made of."""
-        sizes = {index.corpus(): passages_in(index) for index in self.searcher.indexes}
+        sizes = {index.corpus(): passages_in(index) for index in self.indexes}
         return [
             finder(open_collection(path), identify(path).identity, self.progress, total)
             for path, total in sizes.items()
@@ -150,6 +152,11 @@ def open_asking(config: SearchConfig, progress: Progress) -> Iterator[Asking]:
     if any(given is not None for given in (config.out, config.queries, config.split, config.candidates)):
         told = "it goes without --queries, --split, --candidates and --out"
         raise ConfigError(f"{'-i' if config.interactive else 'a QUESTION'} is answered on the screen: {told}")
+    refuse_runs(config.index)
+    if config.tuning.tune is not None:
+        raise ConfigError(
+            "--tune goes with --queries and --out; it tells the weights, which a question takes with --weight"
+        )
     if processes() > 1:
         raise ConfigError("questions are answered by one process: call it without torchrun")
     with joined("search", config) as runtime, Asking(config, runtime, progress) as asking:

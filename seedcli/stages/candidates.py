@@ -40,7 +40,11 @@ def read_candidates(path: Path, split: str | None) -> Run:
     """The candidates of each query, as a run whose scores say nothing where qrels named them."""
     if holds_run(path):
         return read_run(run_path(path))
-    qrels = open_collection(path).qrels(split or "")
+    collection = open_collection(path)
+    if collection.shown_reader is not None:  # MIND's, whose test split has no judgements
+        named = ((id_, news) for id_, news in collection.shown_reader())
+        return run_of(Ranking(id_, news, np.zeros(len(news), np.float32)) for id_, news in named)
+    qrels = collection.qrels(split or "")
     return run_of(Ranking(query, list(grades), np.zeros(len(grades), np.float32)) for query, grades in qrels.items())
 
 

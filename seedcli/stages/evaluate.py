@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,23 @@ from seedcli.base.progress import Progress
 from seedcli.configs.evaluate import EvaluateConfig
 from seedcli.data.lookup import finder
 from seedcli.data.records import SEPARATOR, Qrels
-from seedcli.data.sources import open_collection, source_path
+from seedcli.data.sources import open_collection
 from seedcli.data.survey import survey_qrels
 from seedcli.evaluation.judging import compiling
-from seedcli.evaluation.metrics import Values, measure, parse_measures
+from seedcli.evaluation.measures import judges, parse_all, plain
+from seedcli.evaluation.metrics import Values
 from seedcli.evaluation.report import compare, pick_examples
 from seedcli.evaluation.tables import write_report
 from seedcli.retrieval.run_files import read_run, run_path
 from seedcli.retrieval.runs import Run, without_own
+from seedcli.stages.judging import judging_inputs, read_judgements, tell_tuned, values_of
 from seedcli.stages.names import several_named
 from seedcli.stages.stage import Outcome, Stage
 
 
 def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
     """The runs and the judgements, by name."""
-    parse_measures(config.measures)
+    parse_all(config.measures)
     named = named_runs(config)
     if config.baseline is not None and config.baseline not in named:
         raise ConfigError(f"--baseline {config.baseline}: no such run; there are {', '.join(named)}")
@@ -34,17 +36,18 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError("--baseline and --all-pairs: tests against one run, or of all against each other; drop one")
     if config.examples and Path(config.qrels).is_file():
         raise ConfigError("--examples needs texts: give --qrels a collection")
-    read_judgements(config, progress)
     runs = enumerate((name, path) for name, paths in named.items() for path in paths)
-    return {f"runs.{row}.{name}": path for row, (name, path) in runs} | {"qrels": source_path(config.qrels)}
+    return {f"runs.{row}.{name}": path for row, (name, path) in runs} | judging_inputs(config, progress)
 
 
 def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     qrels = read_judgements(config)
-    report_problems(config, stage)
-    measures = parse_measures(config.measures)
+    measures = parse_all(config.measures)
+    if judges(measures):
+        report_problems(config, stage)
+    tell_tuned(config, stage, named_runs(config))
     runs = judged_runs(config, qrels, stage.progress)
-    values = measured(runs, qrels, measures, stage.progress)
+    values = measured(config, stage, runs, qrels)
     systems = [name for name, paths in named_runs(config).items() for _ in paths]  # of each run
     report = compare(
         dataclasses.replace(values, names=systems),
@@ -63,12 +66,12 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     return Outcome(files, {name: dict(zip(measures, row, strict=True)) for name, row in means.items()})
 
 
-def measured(runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str], progress: Progress) -> Values:
+def measured(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Run], qrels: Qrels) -> Values:
     """What all runs score, and word of what takes long."""
-    if "NUMBA_DISABLE_JIT" not in os.environ and compiling(measures):
-        progress.say("compiling ranx's measures, once: about 30 s")
-    with progress.track("evaluate", len(runs), "runs") as advance:
-        values = measure(runs, qrels, measures)
+    if "NUMBA_DISABLE_JIT" not in os.environ and compiling(plain(parse_all(config.measures))):
+        stage.progress.say("compiling ranx's measures, once: about 30 s")
+    with stage.progress.track("evaluate", len(runs), "runs") as advance:
+        values = values_of(config, stage, runs, qrels)
         advance(len(runs))
     return values
 
@@ -111,10 +114,6 @@ def judged_run(path: Path, qrels: Qrels, config: EvaluateConfig) -> Run:
         others = f"such as {run.queries[0]!r:.40} where {next(iter(qrels))!r:.40} is judged"
         raise DataError(f"{path}: no query of it is judged by {config.qrels}, split {config.split!r}: {others}")
     return without_own(run) if config.drop_self else run
-
-
-def read_judgements(config: EvaluateConfig, progress: Progress | None = None) -> Qrels:
-    return open_collection(config.qrels, progress).qrels(config.split)
 
 
 def examples(config: EvaluateConfig, stage: Stage, qrels: Qrels, runs: Mapping[str, Run]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Indexes, opened: one, or several whose rankings are fused; what is asked of them."""
+"""Indexes, opened: one, or several whose rankings are fused, finished runs among them; what is asked of them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,10 +9,11 @@ from seedcli.base.manifest import Manifest, finished
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.configs.search import SearchConfig
-from seedcli.retrieval.fusion import reciprocal_rank
-from seedcli.retrieval.runs import Ranking, run_of
+from seedcli.retrieval.fusion import Pool, fuse, pools
+from seedcli.retrieval.runs import Ranking, Run, run_of
 from seedcli.stages.faiss_index import FaissIndex
 from seedcli.stages.flat_index import FlatIndex
+from seedcli.stages.found_run import FoundRun, is_run
 from seedcli.stages.questions import Questions
 from seedcli.stages.store_index import StoreIndex
 from seedcli.stages.vector_index import VectorIndex
@@ -27,21 +28,31 @@ class Searcher:
 
     def __init__(self, config: SearchConfig, runtime: Runtime, progress: Progress):
         self.config, self.progress = config, progress
-        manifests = [opened(Path(folder)) for folder in config.index]
-        check_settings(config, manifests)
+        self.weights = config.weight or [1.0] * len(config.index)
+        manifests = {folder: opened(Path(folder)) for folder in config.index if not is_run(folder)}
+        check_settings(config, [*manifests.values()])
         self.indexes = [
-            open_index(Path(folder), manifest, config, runtime, progress)
-            for folder, manifest in zip(config.index, manifests, strict=True)
+            open_index(Path(folder), manifests[folder], config, runtime, progress)
+            if folder in manifests
+            else FoundRun(Path(folder))
+            for folder in config.index
         ]
         if config.words.rm3 and not any(isinstance(index, WordIndex) for index in self.indexes):
             raise ConfigError("--rm3 expands the words of queries, for a bm25 index: none is given")
 
     def search(self, questions: Questions, depth: int) -> Iterator[Ranking]:
-        """The rankings of the one index, or of all, fused by reciprocal rank."""
+        """The rankings of the one index, or of all, fused."""
         if len(self.indexes) == 1:
             return self.indexes[0].search(questions, depth, self.progress)
-        runs = [run_of(index.search(questions, self.config.fusion_depth, self.progress)) for index in self.indexes]
-        return reciprocal_rank(runs, depth, self.config.fusion_k)
+        return fuse(self.runs(questions), self.config.fusion, self.weights, depth, self.config.fusion_k)
+
+    def pools(self, questions: Questions) -> list[Pool]:
+        """What all indexes have for the questions, to be weighed."""
+        return [*pools(self.runs(questions), self.config.fusion, self.config.fusion_k)]
+
+    def runs(self, questions: Questions) -> list[Run]:
+        """What each index has that is to be fused."""
+        return [run_of(index.search(questions, self.config.fusion_depth, self.progress)) for index in self.indexes]
 
     def java(self) -> dict[str, Used]:
         """What the Java process of each bm25 index took, by the number of the index."""

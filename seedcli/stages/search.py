@@ -1,5 +1,6 @@
-"""seed search: one index or several, and queries -> a run."""
+"""seed search: one index or several, finished runs among them, and queries -> a run."""
 
+import math
 from collections import deque
 from contextlib import closing
 from pathlib import Path
@@ -14,15 +15,19 @@ from seedcli.base.manifest import finished, read_manifest
 from seedcli.base.progress import Progress
 from seedcli.configs.search import SearchConfig
 from seedcli.data.ragged import Ragged
+from seedcli.data.records import Query
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import survey
 from seedcli.retrieval import exact
-from seedcli.retrieval.run_files import begun_queries, parts_folder, write_in_parts, write_run
+from seedcli.retrieval.run_files import begun_queries, parts_folder, read_run, run_path, write_in_parts, write_run
 from seedcli.retrieval.vectors import read_ids
 from seedcli.stages.candidates import candidates_path, known, read_candidates
 from seedcli.stages.estimates import LIBRARIES, announce
 from seedcli.stages.flat_index import FlatIndex
+from seedcli.stages.found_run import is_run
+from seedcli.stages.fusion_tuning import check_tuning, tune, tuned_on
 from seedcli.stages.indexes import Searcher, opened
+from seedcli.stages.predictions import check_shown, predict
 from seedcli.stages.questions import Questions, read_questions
 from seedcli.stages.stage import Outcome, Stage
 from seedcli.stages.vector_index import VectorIndex
@@ -33,17 +38,24 @@ LINE = {"trec": 48, "parquet": 16}  # bytes of a line of a run
 
 def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     """The indexes and the queries, by name."""
-    if config.out is None or config.queries is None:
+    if config.out is None or (config.queries is None and not all(map(is_run, config.index))):
         raise ConfigError("give a QUESTION, or --queries and --out to write a run")
-    made = [opened(Path(folder)).config for folder in config.index]
-    kinds = ["store" if index.get("store") else index["kind"] for index in made]
+    kinds = [kind_of(source) for source in config.index]
     if processes() > 1 and (kinds != ["flat"] or config.candidates is not None):
         told = "indexes in a store, bm25 and approximate indexes, fusion and --candidates run as one process"
         raise ConfigError(f"{told}: call it without torchrun")
+    check_fusion(config)
     paths = {f"index.{row}": Path(folder) for row, folder in enumerate(config.index)}
-    if read_manifest(Path(config.queries)) is None:
-        open_collection(config.queries, progress)
-    paths["queries"] = source_path(config.queries)
+    if config.queries is not None:
+        if read_manifest(Path(config.queries)) is None:
+            open_collection(config.queries, progress)
+        paths["queries"] = source_path(config.queries)
+    if config.tuning.tune is not None:
+        check_tuning(config.tuning, open_collection(config.tuning.tune, progress))
+        paths["tune"] = source_path(config.tuning.tune)
+    if config.predictions is not None:
+        check_shown(config.predictions)
+        paths["predictions"] = Path(config.predictions)
     if config.candidates is not None:
         if kinds != ["flat"]:
             raise ConfigError("--candidates are scored by the vectors of one index: give --index once, a flat one")
@@ -51,39 +63,80 @@ def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     return paths
 
 
+def kind_of(source: str) -> str:
+    """What --index names. Raises a mistake where it is neither an index nor a run."""
+    if is_run(source):
+        return "run"
+    made = opened(Path(source)).config
+    return "store" if made.get("store") else str(made["kind"])
+
+
+def check_fusion(config: SearchConfig) -> None:
+    """Raises ConfigError for weights that can't be."""
+    count, weights = len(config.index), config.weight
+    if (weights or config.tuning.tune is not None) and count < 2:
+        raise ConfigError("--weight and --tune are of a fusion: give --index twice or more")
+    if weights and config.tuning.tune is not None:
+        raise ConfigError("--weight and --tune: give the weights, or what to tune them on")
+    if weights and len(weights) != count:
+        raise ConfigError(f"--weight: {len(weights)} for {count} indexes; give one each, in their order")
+    if weights and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
+        raise ConfigError(f"--weight: got {', '.join(map(str, weights))}; give numbers from 0 on, not all 0")
+
+
 def run(config: SearchConfig, stage: Stage) -> Outcome:
-    questions = read_questions(str(config.queries), config.split)
-    if questions.vectors is None:
+    questions = read_questions(config.queries, config.split) if config.queries else questions_of_runs(config)
+    if config.queries and questions.vectors is None:
         found = survey(lambda: iter(questions.queries), "queries", stage.progress)
         found.problems.settle(str(config.queries), config.problems, stage.progress)
     found_run = stage.folder / f"run.{config.run_format}"
-    metrics: dict[str, Any] = {"queries": len(questions.queries)}
+    outputs, metrics = [found_run], dict[str, Any](queries=len(questions.queries))
     if config.candidates is not None:
         metrics = rerank(config, stage, questions, found_run)
     else:
-        java = find(config, stage, questions, found_run)
+        with closing(Searcher(config, stage.runtime, stage.progress)) as searcher:
+            if config.tuning.tune is not None:
+                metrics["tuned"] = weigh(config, stage, searcher, questions)
+            java = find(config, stage, searcher, questions, found_run)
         for used in java.values():
             stage.progress.say(f"Java: {used}")
         if java:
             metrics["java"] = {name: used._asdict() for name, used in java.items()}
-    return Outcome([found_run], metrics, scratch=[parts_folder(found_run)])
+    if config.predictions is not None and stage.runtime.first:
+        outputs += predict(Path(config.predictions), found_run, stage)
+    return Outcome(outputs, metrics, scratch=[parts_folder(found_run)])
 
 
-def find(config: SearchConfig, stage: Stage, questions: Questions, path: Path) -> dict[str, Used]:
+def questions_of_runs(config: SearchConfig) -> Questions:
+    """All queries of the runs that are given in the place of indexes."""
+    runs = [read_run(run_path(Path(source))) for source in config.index]
+    return Questions([Query(id_, "") for id_ in dict.fromkeys(id_ for run in runs for id_ in run.queries)])
+
+
+def weigh(config: SearchConfig, stage: Stage, searcher: Searcher, questions: Questions) -> dict[str, Any]:
+    """Give the searcher the weights that are best on the dev queries; what was tried."""
+    tuning, collection = config.tuning, open_collection(stage.inputs["tune"].path)
+    queries, qrels = tuned_on(tuning, collection, questions.queries)
+    chosen = tune(searcher.pools(Questions(queries)), qrels, tuning, stage.progress)
+    stage.progress.say(chosen.told(tuning.tune_measure))
+    searcher.weights = [*chosen.weights]
+    return chosen.plain(tuning)
+
+
+def find(config: SearchConfig, stage: Stage, searcher: Searcher, questions: Questions, path: Path) -> dict[str, Used]:
     """Write the run of all that the indexes hold; what Java took for it."""
     total, depth = len(questions.queries), config.depth or DEPTH
-    with closing(Searcher(config, stage.runtime, stage.progress)) as searcher:
-        expect(searcher, stage, questions, depth, LINE[config.run_format])
-        if len(searcher.indexes) > 1:  # fusion gives no ranking to a query without hits
-            write_run(path, searcher.search(questions, depth), "seed")
-            return searcher.java()
-        begun = stage.runtime.share(lambda: begun_queries(path, total))
-        rankings = searcher.search(questions.at(range(begun, total)), depth)
-        if stage.runtime.first:
-            write_in_parts(path, total, rankings, "seed")
-        else:
-            deque(rankings, maxlen=0)
+    expect(searcher, stage, questions, depth, LINE[config.run_format])
+    if len(searcher.indexes) > 1:  # fusion gives no ranking to a query without hits
+        write_run(path, searcher.search(questions, depth), "seed")
         return searcher.java()
+    begun = stage.runtime.share(lambda: begun_queries(path, total))
+    rankings = searcher.search(questions.at(range(begun, total)), depth)
+    if stage.runtime.first:
+        write_in_parts(path, total, rankings, "seed")
+    else:
+        deque(rankings, maxlen=0)
+    return searcher.java()
 
 
 def rerank(config: SearchConfig, stage: Stage, questions: Questions, path: Path) -> dict[str, int]:

@@ -80,7 +80,7 @@ def next_commands(verb: str, config: Any) -> list[str]:
             return [seed("search", index=out, **source, out=run), ask([out])]
         case "search":
             queries, split = config.queries, config.split
-            if read_manifest(Path(queries)):
+            if queries and read_manifest(Path(queries)):
                 queries, split = made_from(queries, "queries"), made_from(queries, "split")
             report, held = beside(config.out, "report"), collection(queries)
             qrels = queries if held is None or held.qrels_readers else None

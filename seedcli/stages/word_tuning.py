@@ -79,7 +79,7 @@ def tune(
     searcher: WordSearcher, collection: Collection, tuning: Tuning, given: Scoring, rm3: bool, progress: Progress
 ) -> Tuned:
     """Search for the dev queries with each k1 and b, and with each setting of RM3; what is `given` comes first."""
-    queries, qrels = drawn(collection, tuning)
+    queries, qrels = drawn(collection, tuning.tune_split, tuning.tune_queries, tuning.tune_seed)
     pairs = [(given.k1, given.b), *product(tuning.try_k1, tuning.try_b)]
     grid = [Scoring(k1, b) for k1, b in dict.fromkeys(pairs)]
     settings = (
@@ -99,12 +99,12 @@ def tune(
         return Tuned(len(queries), words, [tried(scoring._replace(rm3=each)) for each in settings])
 
 
-def drawn(collection: Collection, tuning: Tuning) -> tuple[list[Query], Qrels]:
+def drawn(collection: Collection, split: str, most: int, seed: int) -> tuple[list[Query], Qrels]:
     """The queries to tune on, in their order, and their judgements."""
-    qrels = collection.qrels(tuning.tune_split)
-    queries = [query for query in collection.queries(tuning.tune_split) if qrels.get(query.id)]
+    qrels = collection.qrels(split)
+    queries = [query for query in collection.queries(split) if qrels.get(query.id)]
     if not queries:
-        raise DataError(f"{tuning.tune}: no queries judged in {tuning.tune_split!r}")
-    chosen = np.random.default_rng(tuning.tune_seed).permutation(len(queries))[: tuning.tune_queries]
+        raise DataError(f"{collection.source}: no queries judged in {split!r}")
+    chosen = np.random.default_rng(seed).permutation(len(queries))[:most]
     some = [queries[row] for row in np.sort(chosen).tolist()]
     return some, {query.id: qrels[query.id] for query in some}

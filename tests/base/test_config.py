@@ -237,6 +237,8 @@ def other(option: Any) -> Any:
                 "trainer",
                 "parquet",
                 "float16",
+                "regex",
+                "z-score",
                 "t",
             )
             if f"'{word}'" in kind
@@ -276,3 +278,10 @@ def test_marks_say_what_an_option_is():
     assert known["queries"].short == []
     assert INPUT in marks["index"]
     assert RARE in marks["fusion_k"]
+
+
+def test_a_repeated_flag_gives_numbers_one_by_one():
+    config = resolve(SearchConfig, {}, {"index": ["a", "b"], "weight": ["0.25", "1"]}, "r.yaml")
+    assert config.weight == [0.25, 1.0]
+    with pytest.raises(ConfigError, match=r"--weight: got .*; it should be a valid number"):
+        resolve(SearchConfig, {}, {"index": ["a"], "weight": ["heavy"]}, "r.yaml")

@@ -107,8 +107,8 @@ def test_these_options_alone_leave_a_result_as_it_is():
         "finetune": {"model", "data", "negatives.negatives", "watch.dev_data"},  # looks choose the model that is left
         "encode": {"model", "corpus", "queries"},
         "index": {"vectors", "corpus", "queries", "words.expansions", "expander.expander", "tuning.tune"},
-        "search": {"index", "queries", "candidates"},
-        "evaluate": {"runs", "qrels"},
+        "search": {"index", "queries", "candidates", "predictions", "tuning.tune"},
+        "evaluate": {"runs", "qrels", "corpus"},
         "inspect": {"model", "texts"},
         "convert": {"source", "vocabulary"},
     }

@@ -19,7 +19,7 @@ from seedcli.data.records import Example, Passage, Query, clean
 
 EXAMPLES = {r"biencoder-((?:.+-)?(?:train|dev))\.jsonl?": r"\1"}
 QUESTIONS = {
-    r"((?:.+-)?(?:train|dev|test))(?:\.qa)?\.[ct]sv": r"\1",
+    r"((?:.+-)?(?:train|dev|test))(?:\.qas?)?\.[ct]sv": r"\1",
     r"topics\.dpr\.(.+)\.(train|dev|test)\.txt": r"\1-\2",
 }
 CHUNK = 1 << 20  # bytes of a JSON array read at a time

@@ -9,7 +9,7 @@ from seedcli.base.errors import DataError
 from seedcli.data.collections import Collection, PassageFiles
 from seedcli.data.formats.filenames import first_file
 from seedcli.data.lines import field, id_field, read_table
-from seedcli.data.records import SEPARATOR, Example, Impression, Passage, Qrels, Query
+from seedcli.data.records import SEPARATOR, Example, Impression, Passage, Qrels, Query, Shown
 
 NEWS = ("id", "category", "subcategory", "title", "abstract", "url", "entities of the title", "of the abstract")
 BEHAVIORS = ("id", "user", "time", "history", "impressions")
@@ -26,7 +26,8 @@ def open_folder(folder: Path) -> Collection | None:
         return Collection(folder, passages)
     queries = partial(read_histories, behaviors, news)
     qrels, examples = partial(read_clicks, behaviors), partial(read_examples, behaviors)
-    return Collection(folder, passages, {"": queries}, {"": qrels}, {"": examples})
+    shown = partial(read_shown, behaviors)
+    return Collection(folder, passages, {"": queries}, {"": qrels}, {"": examples}, shown_reader=shown)
 
 
 def read_news(path: Path) -> Iterator[Passage]:
@@ -40,6 +41,14 @@ def read_impressions(path: Path) -> Iterator[Impression]:
     for where, row in read_table(path, BEHAVIORS):
         clicked, unclicked = _shown(row["impressions"].split(), where)
         yield Impression(id_field(row, "id", where), row["user"], row["history"].split(), clicked, unclicked)
+
+
+def read_shown(path: Path) -> Iterator[Shown]:
+    """What each impression of behaviors.tsv showed, with clicks or, as in the test split, without."""
+    for where, row in read_table(path, BEHAVIORS):
+        candidates = row["impressions"].split()
+        _shown(candidates, where)
+        yield Shown(id_field(row, "id", where), [name.rpartition("-")[0] or name for name in candidates])
 
 
 def _shown(candidates: list[str], where: str) -> tuple[list[str], list[str]]:
