@@ -17,6 +17,7 @@ from seedcli.evaluation.report import compare, pick_examples, write_report
 from seedcli.retrieval.run_files import read_run, run_path
 from seedcli.retrieval.runs import Run
 from seedcli.stages.names import named
+from seedcli.stages.showing import show
 from seedcli.stages.stage import Outcome, Stage
 
 
@@ -47,7 +48,8 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
         write_json(stage.folder / "examples.json", examples(config, stage, qrels, runs))
         files.append(stage.folder / "examples.json")
     means = dict(zip(report.names, report.means.round(6).tolist(), strict=True))
-    return Outcome(files, {name: dict(zip(measures, row, strict=True)) for name, row in means.items()})
+    shown = show(config, stage, report, runs, qrels)
+    return Outcome(files, {name: dict(zip(measures, row, strict=True)) for name, row in means.items()}, variable=shown)
 
 
 def report_problems(config: EvaluateConfig, stage: Stage) -> None:

@@ -1,0 +1,48 @@
+"""What an evaluation shows beside its table: the page of its report, and curves over what its runs were made with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from seedcli.base.files import read_json
+from seedcli.configs.evaluate import EvaluateConfig
+from seedcli.data.collections import PassageFiles
+from seedcli.data.lookup import finder, has_lines
+from seedcli.data.records import Qrels
+from seedcli.data.sources import open_collection
+from seedcli.evaluation.page.contents import Found, contents
+from seedcli.evaluation.page.page import write_page
+from seedcli.evaluation.report import Report
+from seedcli.evaluation.steps import Step
+from seedcli.retrieval.runs import Run
+from seedcli.stages.lineage import called, lineage
+from seedcli.stages.stage import Stage
+
+
+def show(
+    config: EvaluateConfig, stage: Stage, report: Report, runs: Mapping[str, Run] | None, qrels: Qrels
+) -> list[Path]:
+    """The files that are left beside the report's own. `runs`: one for each of the report's names, if it has some."""
+    if not config.showing.page:
+        return []
+    path = stage.folder / "report.html"
+    found = None if runs is None else judged(config, stage, runs, qrels)
+    held = contents(report, config.baseline, found, config.showing.cases)
+    write_page(path, read_json(stage.folder / "report.json"), held, lineages(stage))
+    return [path]
+
+
+def judged(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Run], qrels: Qrels) -> Found:
+    """Rankings and judgements, with texts where the judgements are those of a collection."""
+    collection, identity = open_collection(config.qrels), stage.inputs["qrels"].identity
+    texts = {query.id: query.text for query in collection.queries(config.split)} if collection.query_readers else {}
+    reader = collection.passage_reader
+    if reader is None or not config.showing.cases:
+        return Found(runs, qrels, texts, None)
+    listed = isinstance(reader, PassageFiles) and all(map(has_lines, reader.paths))  # a copy would take much room
+    return Found(runs, qrels, texts, finder(collection, identity, stage.progress, make=listed))
+
+
+def lineages(stage: Stage) -> list[Step]:
+    """What led to each of the runs."""
+    given = [(key, each) for key, each in stage.inputs.items() if key.startswith("runs.")]
+    return [lineage(Path(each.path), each.identity, called(key).removeprefix("runs ")) for key, each in given]
