@@ -6,6 +6,7 @@ from typing import Any
 
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import write_json
+from seedcli.base.manifest import Manifest
 from seedcli.base.progress import Progress
 from seedcli.configs.evaluate import EvaluateConfig
 from seedcli.data.lookup import finder
@@ -16,6 +17,7 @@ from seedcli.evaluation.metrics import measure, parse_measures
 from seedcli.evaluation.report import compare, pick_examples, write_report
 from seedcli.retrieval.run_files import read_run, run_path
 from seedcli.retrieval.runs import Run
+from seedcli.stages import results
 from seedcli.stages.names import named
 from seedcli.stages.showing import show
 from seedcli.stages.stage import Outcome, Stage
@@ -30,6 +32,7 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
     if config.examples and Path(config.qrels).is_file():
         raise ConfigError("--examples needs texts: give --qrels a collection")
     read_judgements(config, progress)
+    results.check(config)
     runs = {f"runs.{row}.{name}": path for row, (name, path) in enumerate(named.items())}
     return runs | {"qrels": source_path(config.qrels)}
 
@@ -50,6 +53,10 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     means = dict(zip(report.names, report.means.round(6).tolist(), strict=True))
     shown = show(config, stage, report, runs, qrels)
     return Outcome(files, {name: dict(zip(measures, row, strict=True)) for name, row in means.items()}, variable=shown)
+
+
+def conclude(config: EvaluateConfig, manifest: Manifest, progress: Progress) -> None:
+    results.log(config, manifest, progress)
 
 
 def report_problems(config: EvaluateConfig, stage: Stage) -> None:

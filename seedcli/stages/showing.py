@@ -1,7 +1,8 @@
 """What an evaluation shows beside its table: the page of its report, and curves over what its runs were made with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from seedcli.base.files import read_json
 from seedcli.configs.evaluate import EvaluateConfig
@@ -12,7 +13,8 @@ from seedcli.data.sources import open_collection
 from seedcli.evaluation.page.contents import Found, contents
 from seedcli.evaluation.page.page import write_page
 from seedcli.evaluation.report import Report
-from seedcli.evaluation.steps import Step
+from seedcli.evaluation.steps import Step, flattened
+from seedcli.evaluation.trends import placed, plot_trends
 from seedcli.retrieval.runs import Run
 from seedcli.stages.lineage import called, lineage
 from seedcli.stages.stage import Stage
@@ -22,13 +24,25 @@ def show(
     config: EvaluateConfig, stage: Stage, report: Report, runs: Mapping[str, Run] | None, qrels: Qrels
 ) -> list[Path]:
     """The files that are left beside the report's own. `runs`: one for each of the report's names, if it has some."""
-    if not config.showing.page:
-        return []
-    path = stage.folder / "report.html"
-    found = None if runs is None else judged(config, stage, runs, qrels)
-    held = contents(report, config.baseline, found, config.showing.cases)
-    write_page(path, read_json(stage.folder / "report.json"), held, lineages(stage))
-    return [path]
+    summary, steps, files = read_json(stage.folder / "report.json"), lineages(stage), []
+    if config.showing.curve is not None:
+        files += trends(config, stage, summary, steps)
+    if config.showing.page:
+        files.append(stage.folder / "report.html")
+        found = None if runs is None else judged(config, stage, runs, qrels)
+        write_page(files[-1], summary, contents(report, config.baseline, found, config.showing.cases), steps)
+    return files
+
+
+def trends(config: EvaluateConfig, stage: Stage, summary: Mapping[str, Any], steps: Sequence[Step]) -> list[Path]:
+    """The plots that --curve asks for."""
+    asked, runs = config.showing, summary["runs"]
+    configs = {step.role: flattened(step) for step in reversed(steps)}  # of several runs of a name, the first
+    points = placed({name: configs[name] for name in runs}, str(asked.curve), asked.curve_by)
+    means, intervals = ({name: run[part] for name, run in runs.items()} for part in ("means", "intervals"))
+    return plot_trends(
+        stage.folder, points, means, intervals, str(asked.curve), asked.curve_scale, summary["queries"]
+    )  # fmt: skip
 
 
 def judged(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Run], qrels: Qrels) -> Found:

@@ -17,7 +17,7 @@ from seedcli.retrieval.runs import Run
 
 SCALE = 10_000  # values are kept as so many parts of 1
 FIRST = 3  # hits of a query that are shown
-LONGEST = 600  # characters of a passage that are kept
+LONGEST = 400  # characters of a passage that are kept
 QUERY = 300  # characters of a query
 MOST = 400  # queries, about, whose hits are kept with their texts
 

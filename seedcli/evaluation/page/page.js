@@ -33,7 +33,7 @@
   const words = (x, y, what, anchor = "middle") => make("text", { x, y, "text-anchor": anchor }, what);
 
   function drawDifferences(sorted) {
-    const [width, height, left, top, bottom] = [720, 230, 52, 12, 196];
+    const [width, height, left, top, bottom] = [600, 330, 52, 12, 296];
     const all = sorted.map(difference), n = all.length;
     const most = Math.max(1, ...[all[0] ?? 0, all[n - 1] ?? 0].map(Math.abs));
     const x = i => left + i / Math.max(1, n) * (width - left - 8);
@@ -42,7 +42,7 @@
     const svg = chart(width, height, `Differences of ${name(state.one)} from ${name(state.other)} in ${measure}, sorted: `
       + at("counts").textContent);
     for (const d of [most, most / 2, 0, -most / 2, -most]) {
-      svg.append(line(left, y(d), width - 8, y(d), d ? "grid" : "axis"), words(left - 6, y(d) + 4, signed(d).slice(0, 5), "end"));
+      svg.append(line(left, y(d), width - 8, y(d), d ? "grid" : "axis"), words(left - 6, y(d) + 4, d ? signed(d).slice(0, 5) : "0", "end"));
     }
     for (const [kind, sign] of [["gain", 1], ["loss", -1]]) {
       let path = "", open = false;
@@ -66,7 +66,7 @@
   }
 
   function drawScatter() {
-    const size = 400, left = 52, top = 10, side = size - left - 12, bins = 50;
+    const size = 400, left = 52, top = 16, side = size - left - 24, bins = 50;
     const label = `${data.measures[state.measure]} of each query: ${name(state.other)} across, ${name(state.one)} upwards`;
     const svg = chart(size, size, label);
     const most = Math.max(data.scale, ...data.values.flatMap(rows => [rows[state.measure].reduce((a, b) => Math.max(a, b ?? 0), 0)]));
@@ -148,7 +148,9 @@
   function side(s, q) {
     const hits = data.hits[s][q];
     const list = make("ol", { class: "hits" }, ...hits.map((hit, i) => passage(hit >> 1, hit & 1, `${i + 1}.`)));
-    const box = make("div", {}, make("h4", {}, `${name(s)}  ${shown(value(s, q))}`));
+    const place = data.ranks[s][q] ? `the best judged is at rank ${count(data.ranks[s][q])}` : "the best judged isn't found";
+    const box = make("div", {}, make("h4", {}, `${name(s)} ${shown(value(s, q))} `,
+      make("small", {}, data.relevant[q] < 0 ? "" : place)));
     box.append(hits.length ? list : make("p", {}, "nothing found"));
     return box;
   }
@@ -158,11 +160,9 @@
     const body = make("div", { class: "pair" }, ...sides.map(s => side(s, q)));
     const relevant = data.relevant[q], seen = sides.some(s => data.hits[s][q].some(hit => hit & 1));
     if (relevant < 0) body.append(make("p", { class: "all" }, "No document is judged relevant."));
-    else if (!seen) {
-      const ranks = sides.map(s => `${name(s)}: ${data.ranks[s][q] ? `rank ${count(data.ranks[s][q])}` : "not found"}`);
-      body.append(make("div", { class: "all" }, make("h4", {}, `${several ? "Neither shows a relevant one" : "None is relevant"}. The best judged: ${ranks.join(", ")}`),
-        make("ol", { class: "hits" }, passage(relevant, true, ""))));
-    }
+    else if (!seen)
+      body.append(make("div", { class: "all" }, make("h4", {}, several ? "Neither has a relevant one there" : "None there is relevant"),
+        make("ol", { class: "hits" }, passage(relevant, true, "The best judged:"))));
     row.append(body);
   }
 
@@ -262,9 +262,7 @@
   });
   at("choice").addEventListener("submit", event => event.preventDefault());
   if (data.curves) {
-    const first = data.measures.map(each => each.split("@")[0]).find(each => each in data.curves.families);
     at("family").replaceChildren(...Object.keys(data.curves.families).map(each => make("option", { value: each }, each)));
-    at("family").value = first ?? "recall";
     at("family").addEventListener("change", drawCutoffs);
     drawCutoffs();
   }
