@@ -47,7 +47,7 @@ def flattened(step: Step) -> dict[str, Any]:
             if given.verb is None:
                 numbers[given.role] += 1
                 role = given.role if roles[given.role] == 1 else f"{given.role}-{numbers[given.role]}"
-                flat[f"{prefix}.{role}"] = f"{given.name.rstrip('/').rsplit('/', 1)[-1]} ({given.identity[:8]})"
+                flat[f"{prefix}.{role}"] = f"{given.name} ({given.identity[:8]})"
     return flat
 
 

@@ -18,7 +18,7 @@ from seedcli.stages.told import place
 def lineage(path: Path, identity: str, role: str = "run") -> Step:
     """The step that left a path, or that wrote a file, with those before it."""
     folder = path if path.is_dir() else path.parent
-    name = place(str(path))
+    name = shown_name(path)
     try:
         made = read_manifest(folder)
     except DataError:
@@ -39,6 +39,12 @@ def lineage(path: Path, identity: str, role: str = "run") -> Step:
         {key: value for key, (value, default) in known.items() if value != default},
         "", before,
     )  # fmt: skip
+
+
+def shown_name(path: Path) -> str:
+    """The last part of a path, lest a report that is passed on tells of a machine; a hub's name whole."""
+    known = place(str(path))
+    return path.name if known == str(path) else known
 
 
 def called(key: str) -> str:
