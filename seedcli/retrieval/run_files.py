@@ -21,6 +21,7 @@ from seedcli.base.manifest import read_manifest
 from seedcli.data.lines import first_line, read_lines
 from seedcli.data.ragged import padded_bytes
 from seedcli.retrieval.runs import Columns, Ranking, Run, collected, columns, ordered_once, utf8
+from seedcli.retrieval.trec_columns import UnclearError, read_columns
 
 Format = Literal["trec", "parquet"]
 LINES_AT_ONCE = 1 << 16
@@ -38,7 +39,11 @@ def read_run(path: Path) -> Run:
     The scores alone decide the order, the ranks are ignored.
     """
     numbers: dict[str, int] = {}
-    run = collected(numbers, (_parquet_parts if path.suffix == ".parquet" else _trec_parts)(path, numbers))
+    try:
+        run = collected(numbers, (_parquet_parts if path.suffix == ".parquet" else _trec_parts)(path, numbers))
+    except UnclearError:  # line by line, which tells the line
+        numbers.clear()
+        run = collected(numbers, _line_parts(path, numbers))
     if not run.queries:
         raise DataError(f"{path}: no rankings in it")
     return run
@@ -161,6 +166,11 @@ def _join_parquet(path: Path, parts: Sequence[Path]) -> None:
 
 
 def _trec_parts(path: Path, numbers: dict[str, int]) -> Iterator[Columns]:
+    """`numbers` grows by the queries met. Raises UnclearError."""
+    return (_arrow_columns(table.combine_chunks(), numbers) for table in read_columns(path))
+
+
+def _line_parts(path: Path, numbers: dict[str, int]) -> Iterator[Columns]:
     rows = _read_rows(path, numbers)
     while chunk := list(islice(rows, LINES_AT_ONCE)):
         yield columns(*zip(*chunk, strict=True))
@@ -172,18 +182,29 @@ def _parquet_parts(path: Path, numbers: dict[str, int]) -> Iterator[Columns]:
     if missing := [name for name in ("query", "document", "score") if name not in schema.names]:
         raise DataError(f"{path}: no column {missing[0]!r} of a run; it has {', '.join(schema.names)}")
     for batch in pq.ParquetFile(path).iter_batches(LINES_AT_ONCE, columns=["query", "document", "score"]):
-        queries = batch["query"].cast(pa.string()).dictionary_encode()
-        own = np.array([numbers.setdefault(name, len(numbers)) for name in queries.dictionary.to_pylist()], np.int64)
         scores = batch["score"].cast(pa.float32())
         if batch["query"].null_count or batch["document"].null_count or scores.null_count:
             raise DataError(f"{path}: a row without a query, a document or a score")
         if pc.any(pc.is_nan(scores)).as_py():
             raise DataError(f"{path}: a score is not a number")
-        yield Columns(own[queries.indices.to_numpy()], _bytes_of(batch["document"]), scores.to_numpy())
+        yield _arrow_columns(pa.Table.from_batches([batch]), numbers)
+
+
+def _arrow_columns(table: "pa.Table", numbers: dict[str, int]) -> Columns:
+    """Rows of query, document and score; `numbers` grows by the queries met."""
+    queries = pa.concat_arrays(table["query"].chunks).cast(pa.string()).dictionary_encode()
+    own = np.array([numbers.setdefault(name, len(numbers)) for name in queries.dictionary.to_pylist()], np.int64)
+    documents = _bytes_of(pa.concat_arrays(table["document"].chunks))
+    return Columns(own[queries.indices.to_numpy()], documents, table["score"].to_numpy().astype(np.float32))
 
 
 def _bytes_of(texts: "pa.Array") -> NDArray[np.bytes_]:
+    """The texts, as wide as the longest."""
     whole = pa.concat_arrays([texts.cast(pa.large_string())])  # without an offset
+    if len(whole) and pc.all(pc.string_is_ascii(whole)).as_py():
+        width = max(1, pc.max(pc.binary_length(whole)).as_py())
+        _, _, letters = pc.ascii_rpad(whole, width, "\0").buffers()
+        return np.frombuffer(letters, f"S{width}", len(whole))
     _, offsets, letters = whole.buffers()
     places = np.frombuffer(offsets, np.int64)[whole.offset : whole.offset + len(whole) + 1]
     return padded_bytes(np.frombuffer(letters or b"", np.uint8), places[:-1], places[1:])

@@ -250,19 +250,18 @@ def measures(warm: bool, progress: Progress) -> Iterator[Check]:
 
 def compiled() -> tuple[int, int, Path]:
     """How many of seed's measures have compiled code, of how many, and in which folder."""
-    from seedcli.evaluation.metrics import FUNCTIONS
+    from seedcli.evaluation import judging
 
-    functions = {name: getattr(sys.modules[f"ranx.metrics.{name}"], f"_{name}_parallel") for name in FUNCTIONS.values()}
-    folders = {name: Path(function.stats.cache_path) for name, function in functions.items()}
-    done = [name for name, folder in folders.items() if any(folder.glob(f"{name}._{name}_parallel-*.nbi"))]
-    return len(done), len(functions), next(iter(folders.values()))
+    done, folder = judging.compiled()
+    return len(done), len(judging.FUNCTIONS), folder
 
 
 def compile_measures() -> float:
     """Evaluate a run of one document by every measure; the seconds it took."""
     import numpy as np
 
-    from seedcli.evaluation.metrics import FUNCTIONS, evaluate
+    from seedcli.evaluation.judging import FUNCTIONS
+    from seedcli.evaluation.metrics import evaluate
     from seedcli.retrieval.runs import Ranking, run_of
 
     began = time.monotonic()

@@ -5,7 +5,7 @@ import pytest
 
 from seedcli.base.errors import ConfigError
 from seedcli.data.records import Qrels
-from seedcli.evaluation.metrics import evaluate, judged_queries, parse_measures
+from seedcli.evaluation.metrics import evaluate, measure, parse_measures
 from seedcli.retrieval.runs import Ranking, Run, run_of
 
 MEASURES = ["mrr@10", "mrr", "recall@5", "recall", "ndcg@10", "ndcg", "map@10", "map"]
@@ -55,11 +55,11 @@ def test_measures_equal_their_definitions(seed):
     run, qrels = random_case(seed)
     values = evaluate(run, qrels, MEASURES)
     assert list(values) == MEASURES
-    for measure in MEASURES:
+    for name in MEASURES:
         rankings = [[document.decode() for document in run.ranking(query)[0]] for query in qrels]
-        expected = [slow(measure, *pair) for pair in zip(rankings, qrels.values(), strict=True)]
-        np.testing.assert_allclose(values[measure], expected, rtol=1e-12, err_msg=measure)
-        assert values[measure].max() <= 1
+        expected = [slow(name, *pair) for pair in zip(rankings, qrels.values(), strict=True)]
+        np.testing.assert_allclose(values[name], expected, rtol=1e-12, err_msg=name)
+        assert values[name].max() <= 1
 
 
 def test_two_queries_by_hand():
@@ -82,7 +82,10 @@ def test_a_run_of_nothing_scores_zero_everywhere():
 
 
 def test_queries_without_a_judgement_are_not_counted():
-    assert judged_queries({"q1": {"a": 0}, "q2": {}}) == ["q1"]
+    run = run_of([Ranking("q2", ["a"], np.ones(1, np.float32))])
+    values = measure({"run": run}, {"q1": {"a": 0}, "q2": {}}, ["mrr"])
+    assert (values.queries, values.values.tolist(), values.lacking) == (["q1"], [[[0]]], [1])
+    assert measure({"run": run}, {"q2": {}}, ["mrr"]).values.shape == (1, 1, 0)
 
 
 def test_measures_are_named_once_each():
@@ -97,6 +100,10 @@ def test_measures_are_named_once_each():
         ("recall@1k", "no measure 'recall@1k': did you mean recall? expected"),
         ("mrr@0", "with or without a cut-off (mrr@10)"),
         ("r-precision@5", "did you mean r-precision?"),
+        ("recal@10-l2", "did you mean recall@10-l2?"),
+        ("ndcg@10-l2", "no measure 'ndcg@10-l2': did you mean ndcg? expected"),
+        ("judged-l1", "did you mean judged?"),
+        ("mrr-l0", "did you mean mrr?"),
         ("bleu", "no measure 'bleu': expected"),
         ("", "no measure '': expected"),
     ],
@@ -110,3 +117,29 @@ def test_an_unknown_measure_is_answered_with_what_there_is(name, message):
 def test_no_measures_are_a_mistake():
     with pytest.raises(ConfigError, match="no measures given"):
         parse_measures([])
+
+
+def test_a_level_says_from_which_grade_on_a_document_is_relevant():
+    run = run_of([Ranking("q", ["a", "b", "c", "d"], np.array([4, 3, 2, 1], np.float32))])
+    qrels = {"q": {"a": 1, "b": 2, "d": 3, "x": 2}, "low": {"a": 1}}
+    names = ["mrr", "recall@3-l2", "map-l2", "precision@2-l3", "hit_rate@3-l3", "r-precision-l2", "mrr-l10"]
+    values = evaluate(run, qrels, names)
+    assert {name: value[0] for name, value in values.items()} == pytest.approx(
+        dict(zip(names, [1, 1 / 3, (1 / 2 + 2 / 4) / 3, 0, 0, 1 / 3, 0], strict=True))
+    )
+    assert [value[1] for value in values.values()] == [0] * len(names)
+
+
+def test_judged_is_the_share_of_the_first_hits_with_a_judgement():
+    run = run_of([Ranking("q1", ["a", "b", "c"], np.array([3, 2, 1], np.float32))])
+    qrels = {"q1": {"a": 0, "c": -1, "x": 1}, "lacking": {"b": 1}}
+    values = evaluate(run, qrels, ["judged@1", "judged@2", "judged@10", "judged"])
+    assert [value.tolist() for value in values.values()] == [[1, 0], [1 / 2, 0], [2 / 3, 0], [2 / 3, 0]]
+
+
+def test_ids_of_other_lengths_and_queries_in_another_order():
+    """A judged id longer than all of a run's, and one that begins with one of them."""
+    run = run_of([Ranking("q2", ["a", "b"], np.array([2, 1], np.float32)), Ranking("q1", ["b"], np.ones(1))])
+    qrels = {"q1": {"bb" * 40: 2, "b": 1}, "q2": {"a" * 9: 1, "b": 1}}
+    assert evaluate(run, qrels, ["recall", "mrr"])["recall"].tolist() == [1 / 2, 1 / 2]
+    assert evaluate(run, qrels, ["mrr"])["mrr"].tolist() == [1, 1 / 2]

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from seedcli.base.errors import DataError
+from seedcli.retrieval import runs
 from seedcli.retrieval.run_files import LINES_AT_ONCE, read_run, run_path, write_run
-from seedcli.retrieval.runs import Ranking, Run, run_of
+from seedcli.retrieval.runs import Ranking, Run, ordered_once, run_of, utf8, without_own
 
 
 def ranking(query: str, **scores: float) -> Ranking:
@@ -140,3 +141,24 @@ def test_names_with_whitespace_are_not_written(tmp_path, words):
 def test_nan_is_not_written(tmp_path):
     with pytest.raises(DataError, match="query q: a score is NaN"):
         write_run(tmp_path / "run", [ranking("q", a=float("nan"))], "t")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_queries_at_once_are_ordered_as_each_alone(seed, monkeypatch):
+    """With ties, repeated documents and ids of unequal length, in parts of any size."""
+    monkeypatch.setattr(runs, "AT_ONCE", 1 + 40 * seed)
+    rng = np.random.default_rng(seed)
+    pool = np.array([f"{'d' * rng.integers(1, 12)}{number}" for number in range(25)] + ["é", "日本語の文書"])
+    given = [
+        Ranking(f"q{query}", list(rng.choice(pool, size)), rng.choice([-np.inf, -1.5, -0.0, 0.0, 2.25, 1e9], size))
+        for query, size in enumerate(rng.integers(0, 30, 40))
+    ]
+    run = run_of(given)
+    for query, documents, scores in given:
+        rows = ordered_once(utf8(documents), scores)
+        assert found(run, query) == [(documents[row], scores[row]) for row in rows]
+
+
+def test_hits_that_are_their_query_are_left_out():
+    run = without_own(run_of([ranking("a", a=3, b=2), ranking("aa", a=1, b=1), ranking("b", b=1), ranking("c")]))
+    assert [found(run, query) for query in run.queries] == [[("b", 2)], [("b", 1), ("a", 1)], [], []]
