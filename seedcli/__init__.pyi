@@ -492,7 +492,7 @@ def evaluate(
     curve_by: str | None = None,
     log: StrPath | None = None,
     leaderboard: StrPath | None = None,
-    between: Sequence[int] = [],
+    between: str | None = None,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -518,7 +518,8 @@ def evaluate(
     - log: Append a line for each run to this file (JSONL), once for each report.
     - leaderboard: Show all lines of such a file on the same judgements, best first in the first of measures, with
       what they differ in. Without runs it shows those of all judgements; out then names a Markdown file.
-    - between: leaderboard: tell all that two lines differ in, by their numbers; twice. Left out: from the first.
+    - between: leaderboard: tell all that two lines differ in, by their numbers, such as 1,4. Left out: of each
+      line, some of what it differs in from the first.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.
     - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.

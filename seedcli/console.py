@@ -223,7 +223,7 @@ def report(folder: Path) -> None:
         examples(json.loads((folder / "examples.json").read_text(encoding="utf-8")))
 
 
-def leaderboard(found: Sequence["Board"], between: Sequence[int]) -> None:
+def leaderboard(found: Sequence["Board"], between: str | None) -> None:
     """A table for each set of judgements, and what its lines differ in."""
     from seedcli.evaluation import results_log
 

@@ -49,10 +49,13 @@ class Showing:
         INCIDENTAL,
     ] = None
     between: Annotated[
-        list[int],
-        Doc("--leaderboard: tell all that two lines differ in, by their numbers; twice. Left out: from the first."),
+        str | None,
+        Doc(
+            "--leaderboard: tell all that two lines differ in, by their numbers, such as 1,4. Left out: of each line, "
+            "some of what it differs in from the first."
+        ),
         INCIDENTAL,
-    ] = field(default_factory=list)
+    ] = None
 
 
 @dataclass(frozen=True)

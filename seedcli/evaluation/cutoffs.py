@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seedcli.data.records import Qrels
-from seedcli.retrieval.runs import Run
+from seedcli.evaluation.judging import Found, Judgements
 
 STEPS = (1, 2, 3, 5, 7)  # of each power of ten
 FAMILIES = ("recall", "mrr", "ndcg", "hit_rate", "precision")
@@ -22,20 +21,23 @@ class Places(NamedTuple):
     owners: NDArray[np.int64]  # [P], the number of the query
     ranks: NDArray[np.int64]  # [P], from 1
     grades: NDArray[np.float64]  # [P]
+    first: NDArray[np.int64]  # [Q], the rank of the document with the highest grade, 0 where it isn't found
     depth: int  # of the longest ranking
 
 
-def places(run: Run, qrels: Qrels, queries: Sequence[str]) -> Places:
-    owners, ranks, grades, depth = [], [], [], 0
-    for number, query in enumerate(queries):
-        documents = run.ranking(query)[0]
-        relevant = {document.encode(): grade for document, grade in qrels[query].items() if grade > 0}
-        rows = np.flatnonzero(np.isin(documents, np.array([*relevant], np.bytes_))).tolist() if relevant else []
-        owners += [number] * len(rows)
-        ranks += [row + 1 for row in rows]
-        grades += [relevant[documents[row]] for row in rows]
-        depth = max(depth, len(documents))
-    return Places(np.array(owners, np.int64), np.array(ranks, np.int64), np.array(grades, np.float64), depth)
+def places(found: Found, judgements: Judgements) -> Places:
+    hits = np.flatnonzero(found.numbers >= 0)
+    there = np.flatnonzero(found.ends > found.begins)
+    there = there[np.argsort(found.begins[there])]
+    owners = there[np.searchsorted(found.begins[there], hits, side="right") - 1] if len(hits) else hits
+    starts = np.cumsum([0, *map(len, judgements.grades)])[:-1]
+    grades = np.concatenate([*judgements.grades, []])[starts[owners] + found.numbers[hits]] if len(hits) else hits
+    right, ranks = grades > 0, hits - found.begins[owners] + 1
+    first = np.zeros(len(judgements.queries), np.int64)
+    best = right & (found.numbers[hits] == 0)
+    first[owners[best]] = ranks[best]
+    depth = int((found.ends - found.begins).max(initial=0))
+    return Places(owners[right], ranks[right], grades[right].astype(np.float64), first, depth)
 
 
 def cutoffs(depth: int) -> list[int]:
@@ -44,10 +46,10 @@ def cutoffs(depth: int) -> list[int]:
     return [cut for power in powers for step in STEPS if (cut := power * step) < depth] + [depth] * (depth > 0)
 
 
-def by_cutoff(found: Places, qrels: Qrels, queries: Sequence[str], cuts: Sequence[int]) -> dict[str, list[float]]:
+def by_cutoff(found: Places, judgements: Judgements, cuts: Sequence[int]) -> dict[str, list[float]]:
     """The means over queries at each cut-off, [K] a family; as metrics.measure gives them with @k."""
-    count = len(queries)
-    ideal = [sorted((grade for grade in qrels[query].values() if grade > 0), reverse=True) for query in queries]
+    count = len(judgements.queries)
+    ideal = [grades[grades > 0].tolist() for grades in judgements.grades]
     relevant = np.array([max(1, len(grades)) for grades in ideal])  # [Q]
     best = np.full(count, np.inf)  # [Q], the rank of the first relevant document
     np.minimum.at(best, found.owners, found.ranks)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -134,21 +135,18 @@ def heading(board: Board) -> str:
     return f"{board.qrels}, split {board.split}: {board.queries:,} judged queries, best {board.measures[0]} first"
 
 
-def apart(board: Board, between: Sequence[int]) -> list[str]:
+def apart(board: Board, between: str | None) -> list[str]:
     """What lines differ in: each from the first, a few options of each; or two of them, all options.
 
     Raises ConfigError for numbers that aren't of two lines.
     """
-    if not between:
+    if between is None:
         numbers = range(2, 1 + len(board.lines))
         return [f"{number} is not as 1: {told(board.lines[0], board.lines[number - 1], FEW)}" for number in numbers]
-    count = len(board.lines)
-    if len(between) != 2 or not all(1 <= number <= count for number in between):
-        given = ", ".join(map(str, between))
-        raise ConfigError(
-            f"--between {given}: name two lines by their numbers, of 1 to {count}: --between 1 --between 2"
-        )
-    one, other = between
+    found, count = re.fullmatch(r"(\d+),(\d+)", between.replace(" ", "")), len(board.lines)
+    if not found or not all(1 <= int(number) <= count for number in found.groups()):
+        raise ConfigError(f"--between {between}: expected the numbers of two lines, of 1 to {count}, such as 1,2")
+    one, other = map(int, found.groups())
     return [f"{other} is not as {one}: {told(board.lines[one - 1], board.lines[other - 1], None)}"]
 
 
@@ -173,7 +171,7 @@ def said(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def markdown(found: Sequence[Board], between: Sequence[int]) -> str:
+def markdown(found: Sequence[Board], between: str | None) -> str:
     parts = []
     for each in found:
         table = [
@@ -187,7 +185,7 @@ def markdown(found: Sequence[Board], between: Sequence[int]) -> str:
     return "\n".join(parts)
 
 
-def plain(found: Sequence[Board], between: Sequence[int]) -> list[dict[str, Any]]:
+def plain(found: Sequence[Board], between: str | None) -> list[dict[str, Any]]:
     """The same for scripts."""
     return [
         {**each._asdict(), "lines": [asdict(line) for line in each.lines], "differences": apart(each, between)}

@@ -56,11 +56,9 @@ def settled(made: Manifest) -> Iterator[tuple[str, Any, Any]]:
     """The options that a result follows from, as they were, with their defaults; those that name an input left out."""
     if made.verb not in VERBS:
         return
-    inputs = {part for key in made.inputs for part in (key, key.split(".")[0])}
     for option in options(VERBS[made.verb]):
-        leaf = option.key.rsplit(".", 1)[-1]
-        named = INPUT in option.marks and inputs & {option.key, leaf}
         value = at(made.config, option.key)
+        named = INPUT in option.marks and value != option.default and value not in option.words
         if option.key != "out" and INCIDENTAL not in option.marks and not named and value is not MISSING:
             yield option.key, value, option.default
 

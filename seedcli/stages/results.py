@@ -24,7 +24,7 @@ def check(config: EvaluateConfig) -> None:
     for path in (config.showing.log, config.showing.leaderboard):
         if path is not None and (path.exists() or path != config.showing.log):
             read_log(path)
-    if config.showing.between and config.showing.leaderboard is None:
+    if config.showing.between is not None and config.showing.leaderboard is None:
         raise ConfigError("--between: is for --leaderboard")
 
 
@@ -88,7 +88,7 @@ def leaderboard(config: EvaluateConfig, progress: Progress) -> list[Board]:
         if not held:
             raise ConfigError(f"--leaderboard {path}: no line on {config.qrels}, split {config.split!r}")
     found = boards(held, config.measures)
-    if config.showing.between and len(found) > 1:
+    if config.showing.between is not None and len(found) > 1:
         raise ConfigError("--between names lines of one set of judgements: name it with --qrels and --split")
     if not config.runs and config.out.name:
         if config.out.is_dir():

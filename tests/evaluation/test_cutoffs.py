@@ -7,7 +7,8 @@ import pytest
 
 from seedcli.data.records import Qrels
 from seedcli.evaluation.cutoffs import FAMILIES, by_cutoff, cutoffs, places
-from seedcli.evaluation.metrics import judged_queries, measure
+from seedcli.evaluation.judging import Judgements
+from seedcli.evaluation.metrics import measure
 from seedcli.retrieval.runs import Ranking, Run, run_of
 
 
@@ -31,12 +32,16 @@ def drawn(seed: int, depth: int) -> tuple[Run, Qrels]:
 @pytest.mark.parametrize("seed", range(3))
 def test_each_point_is_the_measure_at_its_cut_off(seed):
     run, qrels = drawn(seed, 60)
-    queries = judged_queries(qrels)
-    cuts = cutoffs(60)
-    curves = by_cutoff(places(run, qrels, queries), qrels, queries, cuts)
+    judgements, cuts = Judgements(qrels), cutoffs(60)
+    found = places(judgements.find(run), judgements)
+    curves = by_cutoff(found, judgements, cuts)
     assert list(curves) == list(FAMILIES)
     names = [f"{family}@{cut}" for family in FAMILIES for cut in cuts]
     means = measure({"a": run}, qrels, names).values.mean(axis=2)[0]
+    for query, grades, rank in zip(judgements.queries, qrels.values(), found.first, strict=True):
+        documents = [document.decode() for document in run.ranking(query)[0].tolist()]
+        best = max(grades, key=lambda document: grades[document])
+        assert rank == (documents.index(best) + 1 if best in documents and grades[best] > 0 else 0)
     assert [*chain.from_iterable(curves.values())] == pytest.approx(means.tolist(), abs=1e-12)
 
 
@@ -49,8 +54,9 @@ def test_cut_offs_grow_in_even_steps_and_end_with_the_depth():
 
 def test_nothing_found_and_nothing_relevant_are_zero():
     run = run_of([Ranking("q1", ["a", "b"], np.array([2, 1], np.float32))])
-    qrels = {"q1": {"c": 1}, "q2": {"a": 0}}
-    found = places(run, qrels, ["q1", "q2"])
+    judgements = Judgements({"q1": {"c": 1}, "q2": {"a": 0}})
+    found = places(judgements.find(run), judgements)
     assert found.depth == 2
-    assert all(points == [0, 0] for points in by_cutoff(found, qrels, ["q1", "q2"], [1, 2]).values())
-    assert by_cutoff(places(run, {"q2": {"a": 0}}, ["q2"]), {"q2": {"a": 0}}, ["q2"], [1])["ndcg"] == [0]
+    assert all(points == [0, 0] for points in by_cutoff(found, judgements, [1, 2]).values())
+    hopeless = Judgements({"q2": {"a": 0}})
+    assert by_cutoff(places(hopeless.find(run), hopeless), hopeless, [1])["ndcg"] == [0]

@@ -54,7 +54,7 @@ def test_a_runs_lineage_goes_back_to_what_was_given(chain):
     assert flat["finetune.loss.temperature"] == 0.05
     assert flat["finetune.negatives.negatives"] == "bm25"  # searched there: an option, not an input
     assert flat["pretrain.model.size"] == "tiny"
-    assert flat["encode.corpus"].startswith("animals (")
+    assert flat["encode.collection"].startswith("animals (")
     chosen = {key for each in walk(step) if each.verb == "finetune" for key in each.chosen}
     assert "tower.similarity" in chosen
     assert not chosen & {"data", "model", "out", "machine.threads"}
@@ -111,8 +111,8 @@ def test_a_leaderboard_needs_no_runs(chain, perform, tmp_path):
     assert "animals, split test: 20 judged queries, best ndcg@10 first" in shown
     assert "is not as 1: " in shown
     assert "| run |" in out.read_text()
-    code, shown, _ = seed("evaluate", "--leaderboard", str(path), "--qrels", str(chain.beir), "--between", "1",
-                          "--between", "2", "--json")  # fmt: skip
+    asked = f"--leaderboard {path} --qrels {chain.beir} --between 1,2 --json"
+    code, shown, _ = seed("evaluate", *asked.split())
     assert code == 0
     (board,) = json.loads(shown)
     assert {line["name"] for line in board["lines"]} == {"bm25", "dense"}
@@ -124,10 +124,10 @@ def test_a_leaderboard_needs_no_runs(chain, perform, tmp_path):
     [
         ("--leaderboard absent", "absent: no such file; seed evaluate --log makes one"),
         ("--leaderboard LOG --qrels BEIR --split train", "no line on BEIR, split 'train'"),
-        ("--leaderboard LOG --between 1 --between 9", "--between 1, 9: name two lines by their numbers, of 1 to 1"),
+        ("--leaderboard LOG --between 1,9", "--between 1,9: expected the numbers of two lines, of 1 to 1, such as 1,2"),
         ("--leaderboard LOG --out BEIR", "a folder; with --leaderboard alone it names a Markdown file"),
         ("--runs RUN --qrels BEIR --out NEW --log BROKEN", "BROKEN:1: not a line of seed evaluate --log"),
-        ("--runs RUN --qrels BEIR --out NEW --between 1", "--between: is for --leaderboard"),
+        ("--runs RUN --qrels BEIR --out NEW --between 1,2", "--between: is for --leaderboard"),
         ("--runs RUN --qrels BEIR --out NEW --curve fractoin", "--curve fractoin: the run RUN-NAME was made without"),
     ],
 )
@@ -179,4 +179,4 @@ def test_a_page_of_qrels_alone_has_no_texts(chain, perform, tmp_path):
         perform("evaluate", out=tmp_path / "other", runs=[str(chain.found)], qrels=qrels,
                 **{"showing.leaderboard": tmp_path / "absent"})  # fmt: skip
     with pytest.raises(ConfigError, match="--between"):
-        perform("evaluate", out=tmp_path / "other", runs=[str(chain.found)], qrels=qrels, **{"showing.between": [1, 2]})
+        perform("evaluate", out=tmp_path / "other", runs=[str(chain.found)], qrels=qrels, **{"showing.between": "1,2"})

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedcli.data.records import SEPARATOR, Passage, Qrels
-from seedcli.evaluation.cutoffs import by_cutoff, cutoffs, places
+from seedcli.evaluation.cutoffs import Places, by_cutoff, cutoffs, places
+from seedcli.evaluation.judging import Judgements
 from seedcli.evaluation.metrics import Values
 from seedcli.retrieval.runs import Run
 
@@ -53,7 +54,8 @@ def contents(values: Values, baseline: str | None, found: Found | None, cases: i
     documents = Numbers()
     judged = [{id_ for id_, grade in found.qrels.get(query, {}).items() if grade > 0} for query in values.queries]
     best = [best_of(found.qrels.get(query, {})) for query in values.queries]  # [Q]
-    runs = [found.runs[name] for name in values.names]
+    runs, judgements = [found.runs[name] for name in values.names], Judgements(found.qrels)
+    placed = [places(judgements.find(run), judgements) for run in runs]
     hits = [[hits_of(run, query, right, documents) for query, right in zip(values.queries, judged, strict=True)]
             for run in runs]  # fmt: skip
     shown = extremes(scaled, cases)
@@ -63,10 +65,10 @@ def contents(values: Values, baseline: str | None, found: Found | None, cases: i
         "texts": texts if any(texts) else None,
         "hits": hits,
         "relevant": [-1 if id_ is None else documents.of(id_) for id_ in best],
-        "ranks": [[rank(run, query, id_) for query, id_ in zip(values.queries, best, strict=True)] for run in runs],
+        "ranks": [each.first.tolist() for each in placed],
         "passages": passages(documents.names, sorted(wanted), found.find),
         "documents": documents.names,
-        "curves": curves(runs, found.qrels, values.queries),
+        "curves": curves(placed, judgements),
     }
 
 
@@ -102,14 +104,6 @@ def hits_of(run: Run, query: str, relevant: set[str], documents: Numbers) -> lis
     return [2 * documents.of(id_) + (id_ in relevant) for id_ in ids]
 
 
-def rank(run: Run, query: str, id_: str | None) -> int:
-    """The rank of a document, from 1; 0 where it isn't found."""
-    if id_ is None:
-        return 0
-    rows = np.flatnonzero(run.ranking(query)[0] == id_.encode())
-    return int(rows[0]) + 1 if len(rows) else 0
-
-
 def extremes(scaled: NDArray[np.float64], cases: int) -> list[int]:
     """The queries that gain and lose most between any two runs, in each measure; [R, M, Q] -> numbers of queries.
 
@@ -143,10 +137,9 @@ def cut(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else text[:longest].rstrip() + " …"
 
 
-def curves(runs: Sequence[Run], qrels: Qrels, queries: Sequence[str]) -> dict[str, Any]:
+def curves(found: Sequence[Places], judgements: Judgements) -> dict[str, Any]:
     """Each family of measures by cut-off, a curve a run, as long as its rankings."""
-    found = [places(run, qrels, queries) for run in runs]
     cuts = cutoffs(max(each.depth for each in found))
-    lines = [by_cutoff(each, qrels, queries, [cut for cut in cuts if cut <= each.depth]) for each in found]
+    lines = [by_cutoff(each, judgements, [cut for cut in cuts if cut <= each.depth]) for each in found]
     rounded = {family: [[round(point, 4) for point in line[family]] for line in lines] for family in lines[0]}
     return {"cuts": cuts, "families": rounded}

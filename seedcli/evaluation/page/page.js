@@ -66,7 +66,7 @@
   }
 
   function drawScatter() {
-    const size = 400, left = 52, top = 16, side = size - left - 24, bins = 50;
+    const size = 420, left = 70, top = 16, side = size - left - 30, bins = 50;
     const label = `${data.measures[state.measure]} of each query: ${name(state.other)} across, ${name(state.one)} upwards`;
     const svg = chart(size, size, label);
     const most = Math.max(data.scale, ...data.values.flatMap(rows => [rows[state.measure].reduce((a, b) => Math.max(a, b ?? 0), 0)]));
@@ -74,7 +74,7 @@
     for (let part = 0; part <= 4; part++) {
       const v = most * part / 4;
       svg.append(line(left, y(v), left + side, y(v), "grid"), line(x(v), top, x(v), top + side, "grid"),
-        words(left - 6, y(v) + 4, (v / data.scale).toFixed(2), "end"), words(x(v), top + side + 16, (v / data.scale).toFixed(2)));
+        words(left - 18, y(v) + 4, (v / data.scale).toFixed(2), "end"), words(x(v), top + side + 28, (v / data.scale).toFixed(2)));
     }
     svg.append(line(x(0), y(0), x(most), y(most), "axis"));
     const cells = new Map();

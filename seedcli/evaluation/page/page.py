@@ -76,7 +76,7 @@ def table(summary: Mapping[str, Any]) -> Iterator[str]:
             shown = f"<strong>{shown}</strong>" if mean == best[measure] and len(summary["runs"]) > 1 else shown
             dagger = "<abbr title='differs from the baseline'>†</abbr>" if p is not None and p < tested["level"] else ""
             between = f"<small>[{interval[0]:.3f}, {interval[1]:.3f}]</small>" if interval else ""
-            chance = f"<small>p {p:.4f}</small>" if p is not None else ""
+            chance = f"<small>p {p:{'.4f' if p >= 0.0001 else '.1e'}}</small>" if p is not None else ""
             yield f"<td>{shown}{dagger}{between}{chance}</td>"
         yield "</tr>"
     yield "</tbody></table>"
