@@ -485,6 +485,10 @@ def evaluate(
     split: str = "test",
     measures: Sequence[str] = ["mrr@10", "recall@100", "ndcg@10"],
     baseline: str | None = None,
+    all_pairs: bool = False,
+    test: Literal["permutation", "t"] = "permutation",
+    correction: Literal["holm", "bonferroni", "bh", "none"] = "holm",
+    drop_self: bool = False,
     problems: Literal["report", "stop"] = "report",
     examples: int = 0,
     page: bool = True,
@@ -503,11 +507,18 @@ def evaluate(
     ConfigError for wrong options, DataError for wrong inputs, FolderError for a folder of anything else.
 
     - out: The folder to leave the report in.
-    - runs: A run, as NAME=PATH or PATH: a TREC file, or a folder of seed search.
+    - runs: A run, as NAME=PATH or PATH: a TREC file, or a folder of seed search. One NAME for several runs makes
+      them one system's seeds.
     - qrels: Judgements: a collection, or a file of them (TREC, BEIR).
     - split: Which qrels of a collection.
-    - measures: mrr, recall, ndcg, map, precision or hit_rate, with or without @k, or r-precision.
+    - measures: mrr, recall, ndcg, map, precision, hit_rate or judged, with or without @k, or r-precision; with -l2
+      relevant from grade 2 on (recall@100-l2).
     - baseline: The name of the run that the others are tested against.
+    - all_pairs: Test all runs against each other rather than against a baseline.
+    - test: Of the mean difference, paired: sign-flip permutations, or Student's t. Several seeds: always t.
+    - correction: For all tests of the table together. holm keeps the chance of any false mark below 5 %, whatever
+      hangs together; bh keeps false marks below 5 % of the marks.
+    - drop_self: Drop hits whose id is their query's (ArguAna).
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
     - examples: Queries to show with the first three hits of the last run.
@@ -526,8 +537,8 @@ def evaluate(
 
     In `options`, with what they are when left out:
 
-    - permutations (10000): Random sign flips of the test.
-    - seed (0): Of the test and of the examples.
+    - permutations (10000): Random sign flips of the test, and samples of the intervals.
+    - seed (0): Of the tests, the intervals and the examples.
     - showing.cases (10): Of two runs, the queries that gain most and that lose most whose hits stand in the page
       with texts.
     - showing.curve_scale ('auto'): The x axis; auto: log where numbers span a factor of 30.

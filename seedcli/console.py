@@ -216,6 +216,9 @@ def report(folder: Path) -> None:
     for table in tables(summary, out.width):
         out.print(table)
         out.print()
+    if summary.get("tests"):
+        out.print(differences(summary["tests"], out.width))
+        out.print()
     paragraphs = (folder / "report.md").read_text(encoding="utf-8").split("\n\n")
     legend = " ".join(part for part in paragraphs if not part.startswith("|"))
     out.print(Text(" ".join(legend.split())))
@@ -314,20 +317,47 @@ def milliseconds(value: float) -> str:
 
 def tables(summary: Mapping[str, Any], width: int) -> Iterator[Table]:
     """The means of all runs, with intervals and p-values where there are some; as many measures a table as fit."""
-    runs, level = summary["runs"], summary["significance"]["level"] if summary["significance"] else 0.0
-    columns = {m: [cell(run, m, level) for run in runs.values()] for m in summary["measures"]}
+    runs = summary["runs"]
+    labels = [run.get("label", name) for name, run in runs.items()]
+    columns = {m: [cell(run, m) for run in runs.values()] for m in summary["measures"]}
     widths = {m: max(len(m) + 1, *(len(line) for lines in column for line in lines)) for m, column in columns.items()}
     room = width - sum(cells + 2 for cells in widths.values())
-    name = min(max(NAME, room), max(map(len, [*runs, "run"])))
+    name = min(max(NAME, room), max(map(len, [*labels, "run"])))
     for chosen in beside(widths, name, width):
         table = Table(header_style="bold", box=None, pad_edge=False)
         table.add_column("run", overflow="fold", max_width=name)
         for measure in chosen:
             table.add_column(f"{measure} ", justify="right", no_wrap=True, min_width=widths[measure])
-        for row, run in enumerate(runs):
+        for row in range(len(runs)):
             cells = [columns[measure][row] for measure in chosen]
-            table.add_row(Text(run), *(Text.assemble(c[0], *(("\n" + line, "dim") for line in c[1:])) for c in cells))
+            table.add_row(
+                Text(labels[row]), *(Text.assemble(c[0], *(("\n" + line, "dim") for line in c[1:])) for c in cells)
+            )
         yield table
+
+
+def differences(tests: Sequence[Mapping[str, Any]], width: int) -> Table:
+    """The differences that were tested; on a narrow screen the first columns."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    head = ["difference", "measure", "mean", "p", "corrected", "d_z", "won/tied/lost", "detectable"]
+    shown = len(head) if width >= 110 else len(head) - 2
+    for place, name in enumerate(head[:shown]):
+        table.add_column(name, justify="left" if place < 2 else "right", overflow="fold", no_wrap=place > 0)
+    for one in tests:
+        counts = "/".join(f"{one[word]:,}" for word in ("wins", "ties", "losses"))
+        cells = [f"{one['system']} − {one['against']}", one["measure"], f"{one['difference']:+.4f}", chance(one["p"]),
+                 chance(one["p_corrected"]), numeral(one["effect"], "+.3f"), counts,
+                 numeral(one["detectable"], ".4f")]  # fmt: skip
+        table.add_row(*map(Text, cells[:shown]))
+    return table
+
+
+def chance(p: float) -> str:
+    return f"{p:.4f}" if p >= 0.0001 else f"{p:.1e}"
+
+
+def numeral(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def beside(widths: Mapping[str, int], first: int, width: int) -> Iterator[list[str]]:
@@ -341,13 +371,14 @@ def beside(widths: Mapping[str, int], first: int, width: int) -> Iterator[list[s
     yield group
 
 
-def cell(run: Mapping[str, Any], measure: str, level: float) -> list[str]:
+def cell(run: Mapping[str, Any], measure: str) -> list[str]:
     """The lines about a run in a measure."""
-    p, interval = run.get("p_values", {}).get(measure), run.get("intervals", {}).get(measure)
-    mean = f"{run['means'][measure]:.4f}{'†' if p is not None and p < level else ' '}"
+    p, interval = run.get("corrected", {}).get(measure), run.get("intervals", {}).get(measure)
+    mark, deviation = run.get("marks", {}).get(measure, ""), run.get("deviations", {}).get(measure)
+    mean = f"{run['means'][measure]:.4f}{mark or ' '}"
+    spread = [f"±{deviation:.4f} "] if deviation is not None else []
     between = [f"[{interval[0]:.3f}, {interval[1]:.3f}]"] if interval else []
-    chance = [f"p {p:.4f} " if p >= 0.0001 else f"p {p:.1e} "] if p is not None else []
-    return [mean, *between, *chance]
+    return [mean, *spread, *between, *([f"p {chance(p)} "] if p is not None else [])]
 
 
 def examples(found: Sequence[Mapping[str, Any]]) -> None:

@@ -345,8 +345,9 @@ def summary(measures: list[str]) -> dict[str, Any]:
         values = {m: (row * 10 + column + 1) / 100 for column, m in enumerate(measures)}
         runs[name] = {"means": values, "intervals": {m: [v / 2, v * 2] for m, v in values.items()}}
         if row:
-            runs[name]["p_values"] = {m: 0.00001 if v < 0.15 else v for m, v in values.items()}
-    return {"measures": measures, "runs": runs, "significance": {"level": 0.13}}
+            runs[name]["corrected"] = {m: 0.00001 if v < 0.15 else v for m, v in values.items()}
+            runs[name]["marks"] = {m: "†" if v < 0.13 else "" for m, v in values.items()}
+    return {"measures": measures, "runs": runs}
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -370,15 +371,37 @@ def test_a_report_fits_and_loses_nothing(width, measures):
 
 
 def test_a_report_without_a_test_has_a_line_a_run():
-    given = {"measures": ["mrr"], "runs": {"a": {"means": {"mrr": 0.5}}}, "significance": None}
+    given = {"measures": ["mrr"], "runs": {"a": {"means": {"mrr": 0.5}}}}
     (table,) = console.tables(given, 80)
     Console(file=(file := io.StringIO()), width=80).print(table)
     assert [line.split() for line in file.getvalue().splitlines()] == [["run", "mrr"], ["a", "0.5000"]]
 
 
+def test_seeds_and_letters_stand_in_the_table():
+    run = {"label": "b dense", "means": {"mrr": 0.5}, "marks": {"mrr": "ac"}, "deviations": {"mrr": 0.01}}
+    (table,) = console.tables({"measures": ["mrr"], "runs": {"dense": run}}, 80)
+    Console(file=(file := io.StringIO()), width=80).print(table)
+    assert file.getvalue().split() == ["run", "mrr", "b", "dense", "0.5000ac", "±0.0100"]
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_differences_fit(width):
+    tests = [
+        {"system": "a system with a long name", "against": "BM25", "measure": "recall@1000", "difference": 0.0123,
+         "p": 0.00001, "p_corrected": 0.02, "effect": effect, "wins": 1200, "ties": 0, "losses": 7,
+         "detectable": effect}
+        for effect in (0.1, None)
+    ]  # fmt: skip
+    Console(file=(file := io.StringIO()), width=width).print(console.differences(tests, width))
+    assert all(len(line.rstrip()) <= width for line in file.getvalue().splitlines())
+    words = file.getvalue().split()
+    assert {"recall@1000", "+0.0123", "1.0e-05", "0.0200", "+0.100", "–"} <= {*words}
+    assert ("1,200/0/7" in words) == (width == 120)
+
+
 def test_the_legend_of_a_report_is_its_prose_alone(monkeypatch, tmp_path):
     _, file = shown(monkeypatch, terminal=False)
-    given = {"measures": ["mrr"], "runs": {"a": {"means": {"mrr": 0.5}}}, "significance": None}
+    given = {"measures": ["mrr"], "runs": {"a": {"means": {"mrr": 0.5}}}}
     (tmp_path / "report.json").write_text(json.dumps(given))
     (tmp_path / "report.md").write_text("| run |\n| :-- |\n\nMeans over\n8 queries.\n\n† differs.\n\n| p | mrr |\n")
     console.report(tmp_path)

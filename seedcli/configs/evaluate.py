@@ -60,23 +60,44 @@ class Showing:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Compare runs with relevance judgements: a table, with a permutation test against a baseline.
+    """Compare runs with relevance judgements: a table, with tests against a baseline or of all pairs.
 
-    Judged queries that a run lacks count as zero (trec_eval -c). Leaves report.json, report.md and per_query.tsv.
+    Judged queries that a run lacks count as zero (trec_eval -c). Leaves report.md, .tex, .csv and .json, and
+    per_query.tsv.
     """
 
     out: Annotated[Path, Doc("The folder to leave the report in.")]
     runs: Annotated[
-        list[str], Doc("A run, as NAME=PATH or PATH: a TREC file, or a folder of seed search; repeatable."), INPUT
+        list[str],
+        Doc(
+            "A run, as NAME=PATH or PATH: a TREC file, or a folder of seed search; repeatable. "
+            "One NAME for several runs makes them one system's seeds."
+        ),
+        INPUT,
     ]
     qrels: Annotated[str, Doc("Judgements: a collection, or a file of them (TREC, BEIR)."), INPUT]
     split: Annotated[str, Doc("Which qrels of a collection.")] = "test"
     measures: Annotated[
-        list[str], Doc("mrr, recall, ndcg, map, precision or hit_rate, with or without @k, or r-precision; repeatable.")
+        list[str],
+        Doc("mrr, recall, ndcg, map, precision, hit_rate or judged, with or without @k, or r-precision; with -l2 "
+            "relevant from grade 2 on (recall@100-l2); repeatable."),
     ] = field(default_factory=lambda: ["mrr@10", "recall@100", "ndcg@10"])  # fmt: skip
     baseline: Annotated[str | None, Doc("The name of the run that the others are tested against.")] = None
+    all_pairs: Annotated[bool, Doc("Test all runs against each other rather than against a baseline.")] = False
+    test: Annotated[
+        Literal["permutation", "t"],
+        Doc("Of the mean difference, paired: sign-flip permutations, or Student's t. Several seeds: always t."),
+    ] = "permutation"
+    correction: Annotated[
+        Literal["holm", "bonferroni", "bh", "none"],
+        Doc("For all tests of the table together. holm keeps the chance of any false mark below 5 %, whatever hangs "
+            "together; bh keeps false marks below 5 % of the marks."),
+    ] = "holm"  # fmt: skip
+    drop_self: Annotated[bool, Doc("Drop hits whose id is their query's (ArguAna).")] = False
     problems: Problems = "report"
-    permutations: Annotated[int, Ge(100), Doc("Random sign flips of the test."), RARE] = 10_000
-    seed: Annotated[int, Ge(0), Doc("Of the test and of the examples."), RARE] = 0
+    permutations: Annotated[int, Ge(100), Doc("Random sign flips of the test, and samples of the intervals."), RARE] = (
+        10_000
+    )
+    seed: Annotated[int, Ge(0), Doc("Of the tests, the intervals and the examples."), RARE] = 0
     examples: Annotated[int, Ge(0), Doc("Queries to show with the first three hits of the last run.")] = 0
     showing: Showing = field(default_factory=Showing)

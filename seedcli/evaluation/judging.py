@@ -110,6 +110,12 @@ def compiled() -> tuple[list[str], Path]:
     return done, folder
 
 
+def compiling(measures: Iterable[str]) -> bool:
+    """Whether some of the measures are still to be compiled."""
+    done, _ = compiled()
+    return any(measure.startswith(name) for measure in measures for name in FUNCTIONS.keys() - set(done))
+
+
 def _places(documents: NDArray[np.bytes_], known: NDArray[np.bytes_]) -> NDArray[np.int64]:
     """Where each document stands among the known ones, or -1; [N], [W] -> [N]."""
     import pyarrow as pa

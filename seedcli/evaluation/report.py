@@ -1,51 +1,71 @@
-"""Reports: runs side by side on the same qrels, each tested against a baseline; as JSON, as Markdown, query by query.
+"""Reports: what runs score, side by side, and whether they differ. Tables of it are made elsewhere.
 
-Letters: R runs, M measures, Q judged queries.
+Letters: R systems, M measures, Q judged queries, S seeds of a system, P pairs of systems.
 """
 
-import csv
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seedcli.base.errors import ConfigError
-from seedcli.base.files import write_json, write_text, written_whole
 from seedcli.data.records import Qrels, Query
+from seedcli.evaluation import significance as tests
 from seedcli.evaluation.metrics import Values
-from seedcli.evaluation.significance import bootstrap_intervals, every_sign, permutation_test
 from seedcli.retrieval.runs import Run
 
-LEVEL = 0.05
-DECIMALS = 6  # few enough for a report to be the same file on every machine
-TEST = "paired sign-flip permutation test of the mean difference, two-sided"
+SAME = 1e-9  # values of a query that differ by less are a tie
 
 
 class Significance(NamedTuple):
-    """The p-value of every difference from the baseline (which itself has 1), and how to get it again."""
+    """The differences of pairs of systems, the first less the second, and how to get them again.
 
-    baseline: str
+    A pair with several seeds is tested by t over queries and seeds, whatever the test of the others.
+    """
+
+    baseline: str | None  # None: all pairs
+    test: tests.Test
+    correction: tests.Correction  # over all P * M tests
     permutations: int
     seed: int
     every_sign: bool
-    p_values: NDArray[np.float64]  # [R, M]
+    pairs: list[tuple[int, int]]  # [P], of rows of the report
+    differences: NDArray[np.float64]  # [P, M], of means
+    intervals: NDArray[np.float64]  # [P, M, 2], at 95 %
+    p_values: NDArray[np.float64]  # [P, M]
+    effects: NDArray[
+        np.float64
+    ]  # [P, M], d_z: in standard deviations of the queries' differences; nan where these are 0
+    detectable: NDArray[np.float64]  # [P, M], the smallest difference found with a chance of 80 %; nan as well
+    counts: NDArray[np.int64]  # [P, M, 3], queries won, tied and lost
+    corrected: NDArray[np.float64]  # [P, M], the p-values
+
+    @property
+    def significant(self) -> NDArray[np.bool_]:
+        return self.corrected < tests.LEVEL  # [P, M]
 
 
 @dataclass(frozen=True, eq=False)
 class Report(Values):
-    """Values with what can be concluded from them."""
+    """Values with what can be concluded from them. A system's are the means over its runs, if it has several."""
 
-    intervals: NDArray[np.float64]  # [R, M, 2], of the means, at 95 %
+    intervals: NDArray[np.float64]  # [R, M, 2], of the means over queries, at 95 %
+    deviations: NDArray[np.float64]  # [R, M], of the means of a system's runs; nan where there is one
+    runs: Values  # that the systems were made of; those of one system have one name
     significance: Significance | None
 
     @property
     def means(self) -> NDArray[np.float64]:
         means: NDArray[np.float64] = self.values.mean(axis=2)  # [R, M]
         return means
+
+    @property
+    def seeds(self) -> list[int]:
+        """How many runs each system has; [R]"""
+        return [self.runs.names.count(name) for name in self.names]
 
 
 class Example(NamedTuple):
@@ -56,20 +76,75 @@ class Example(NamedTuple):
     hits: list[tuple[str, list[str]]]
 
 
-def compare(values: Values, baseline: str | None, permutations: int, seed: int) -> Report:
-    """Test each run against the one that `baseline` names, if any."""
-    names, queries, each = values.names, len(values.queries), values.values
+def compare(
+    values: Values, baseline: str | None, permutations: int, seed: int, test: tests.Test = "permutation",
+    correction: tests.Correction = "holm", all_pairs: bool = False,
+) -> Report:  # fmt: skip
+    """Test each system against the one that `baseline` names, or all against each other. Equal names: one's seeds."""
+    names = list(dict.fromkeys(values.names))
     if baseline is not None and baseline not in names:
         near = difflib.get_close_matches(baseline, names, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"baseline {baseline!r}: no such run; {hint}there are {', '.join(names)}")
-    intervals = bootstrap_intervals(each.reshape(-1, queries).T, permutations, seed).reshape(*each.shape[:2], 2)
-    significance = None
+    rows = [[row for row, name in enumerate(values.names) if name == one] for one in names]
+    each = np.stack([values.values[own].mean(axis=0) for own in rows])  # [R, M, Q]
+    shape, queries = each.shape[:2], len(values.queries)
+    single = values.values.mean(axis=2)
+    spread = [single[own].std(axis=0, ddof=1) if len(own) > 1 else np.full(shape[1], np.nan) for own in rows]
+    means = tests.resampled_means(each.reshape(-1, queries).T, permutations, seed).reshape(-1, *shape)
+    pairs = [(row, other) for row in range(len(names)) for other in range(row)] if all_pairs else []
     if baseline is not None:
-        differences = (each - each[names.index(baseline)]).reshape(-1, queries).T  # [Q, R * M]
-        p_values = permutation_test(differences, permutations, seed).reshape(each.shape[:2])
-        significance = Significance(baseline, permutations, seed, every_sign(queries, permutations), p_values)
-    return Report(**vars(values), intervals=intervals, significance=significance)
+        pairs = [(row, names.index(baseline)) for row, name in enumerate(names) if name != baseline]
+    significance = None
+    if baseline is not None or all_pairs:
+        found = _differences([values.values[own] for own in rows], pairs, means, test, permutations, seed)
+        complete = tests.every_sign(queries, permutations)
+        significance = Significance(
+            baseline, test, correction, permutations, seed, complete, pairs, *found,
+            corrected=tests.corrected(found.p_values, correction),
+        )  # fmt: skip
+    intervals = tests.percentiles(means.reshape(len(means), -1)).reshape(*shape, 2)
+    lacking = [max(values.lacking[row] for row in own) for own in rows]
+    return Report(
+        names, values.measures, values.queries, each, lacking, intervals, np.array(spread), values, significance
+    )
+
+
+class _Found(NamedTuple):
+    """The fields of Significance that are found pair by pair."""
+
+    differences: NDArray[np.float64]
+    intervals: NDArray[np.float64]
+    p_values: NDArray[np.float64]
+    effects: NDArray[np.float64]
+    detectable: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+def _differences(
+    systems: list[NDArray[np.float64]], pairs: list[tuple[int, int]], resampled: NDArray[np.float64], test: tests.Test,
+    permutations: int, seed: int,
+) -> _Found:  # fmt: skip
+    """Of systems [R] of [S, M, Q]; `resampled` are their means [resamples, R, M]."""
+    _, measures, queries = systems[0].shape
+    each = np.zeros((len(pairs), measures, queries))
+    for row, (one, other) in enumerate(pairs):
+        each[row] = systems[one].mean(axis=0) - systems[other].mean(axis=0)
+    each = tests.exact(each.reshape(-1, queries).T).T.reshape(each.shape)
+    means, deviations = each.mean(axis=2), each.std(axis=2, ddof=min(1, queries - 1))
+    smallest, intervals, p_values = np.zeros(means.shape), np.zeros((*means.shape, 2)), np.zeros(means.shape)
+    if test == "permutation" and pairs:
+        p_values = tests.permutation_test(each.reshape(-1, queries).T, permutations, seed).reshape(means.shape)
+    for row, (one, other) in enumerate(pairs):
+        spread = tests.errors(systems[one].transpose(0, 2, 1), systems[other].transpose(0, 2, 1))
+        smallest[row] = tests.detectable(spread)
+        intervals[row] = tests.percentiles(resampled[:, one] - resampled[:, other])
+        if test == "t" or len(systems[one]) + len(systems[other]) > 2:
+            intervals[row], p_values[row] = tests.t_interval(means[row], spread), tests.t_test(means[row], spread)
+    smallest[deviations <= SAME] = np.nan
+    effects = np.divide(means, deviations, out=np.full_like(means, np.nan), where=deviations > SAME)
+    counts = np.stack([(each > SAME).sum(axis=2), (np.abs(each) <= SAME).sum(axis=2), (each < -SAME).sum(axis=2)], -1)
+    return _Found(means, intervals, p_values, effects, smallest, counts)
 
 
 def pick_examples(
@@ -83,78 +158,6 @@ def pick_examples(
         Example(query, relevant[query.id], [(name, _first(run, query.id, depth)) for name, run in runs.items()])
         for query in (candidates[number] for number in sorted(drawn))
     ]
-
-
-def write_report(report: Report, folder: Path) -> None:
-    """report.json, report.md and per_query.tsv; the same report always gives the same bytes."""
-    write_json(folder / "report.json", _summary(report))
-    write_text(folder / "report.md", markdown(report))
-    with written_whole(folder / "per_query.tsv") as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, "excel-tab", lineterminator="\n")
-        table.writerow(["query", *(f"{name} {measure}" for name in report.names for measure in report.measures)])
-        columns = report.values.reshape(-1, len(report.queries))  # [R * M, Q]
-        for query, row in zip(report.queries, columns.T, strict=True):
-            table.writerow([query, *(f"{value:.{DECIMALS}f}" for value in row)])
-
-
-def markdown(report: Report) -> str:
-    """The means with their intervals as a table, marked where they differ from the baseline's; a legend; p-values."""
-    p_values = report.significance.p_values if report.significance else np.ones(report.means.shape)
-    rows = []
-    for name, means, ps, ranges in zip(report.names, report.means, p_values, report.intervals, strict=True):
-        cells = [
-            f"{mean:.4f}{'†' if p < LEVEL else ''} [{low:.4f}, {high:.4f}]"
-            for mean, p, (low, high) in zip(means, ps, ranges, strict=True)
-        ]
-        rows.append([name, *cells])
-    lines = [*_table(["run", *report.measures], rows), "", *_legend(report)]
-    if report.significance:
-        baseline = report.significance.baseline
-        tested = [[name, *map(_p, ps)] for name, ps in zip(report.names, p_values, strict=True) if name != baseline]
-        lines += ["", *_table([f"p against {baseline}", *report.measures], tested)]
-    return "\n".join(lines) + "\n"
-
-
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    ruled = [heading, [":--", *("--:" for _ in heading[1:])], *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in ruled]
-
-
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
-
-
-def _legend(report: Report) -> list[str]:
-    lacking = [f"{name} lacks {count:,}" for name, count in zip(report.names, report.lacking, strict=True) if count]
-    counted = f"; one that a run lacks counts as 0 ({', '.join(lacking)})" if lacking else ""
-    brackets = "in brackets their 95 % bootstrap intervals over queries"
-    lines = [f"Means over {len(report.queries):,} judged queries{counted}; {brackets}."]
-    if report.significance:
-        baseline, permutations, seed, complete, _ = report.significance
-        signs = f"all {1 << len(report.queries):,} signs" if complete else f"{permutations:,} permutations, seed {seed}"
-        lines += [
-            "",
-            f"† p < {LEVEL} against {baseline}, better or worse: {TEST} ({signs}; not corrected for several tests).",
-        ]
-    return lines
-
-
-def _summary(report: Report) -> dict[str, Any]:
-    runs: dict[str, Any] = {}
-    for name, lacking, *found in zip(report.names, report.lacking, report.means, report.intervals, strict=True):
-        means, intervals = (dict(zip(report.measures, part.round(DECIMALS).tolist(), strict=True)) for part in found)
-        runs[name] = {"lacking": lacking, "means": means, "intervals": intervals}
-    settings = None
-    if report.significance:
-        settings = {"test": TEST, "level": LEVEL, **report.significance._asdict()}
-        for name, row in zip(report.names, settings.pop("p_values").tolist(), strict=True):
-            if name != report.significance.baseline:
-                runs[name]["p_values"] = dict(zip(report.measures, row, strict=True))
-    legend = [line for line in _legend(report) if line]
-    return {
-        "queries": len(report.queries), "measures": report.measures, "significance": settings, "legend": legend,
-        "runs": runs,
-    }  # fmt: skip
 
 
 def _first(run: Run, query: str, depth: int) -> list[str]:

@@ -1,6 +1,8 @@
 """seed evaluate: runs and qrels -> a table with significance, its files, and some examples."""
 
-from collections.abc import Mapping
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from seedcli.data.lookup import finder
 from seedcli.data.records import SEPARATOR, Qrels
 from seedcli.data.sources import open_collection, source_path
 from seedcli.data.survey import survey_qrels
-from seedcli.evaluation.metrics import measure, parse_measures
-from seedcli.evaluation.report import compare, pick_examples, write_report
+from seedcli.evaluation.judging import compiling
+from seedcli.evaluation.metrics import Values, measure, parse_measures
+from seedcli.evaluation.report import compare, pick_examples
+from seedcli.evaluation.tables import write_report
 from seedcli.retrieval.run_files import read_run, run_path
-from seedcli.retrieval.runs import Run
+from seedcli.retrieval.runs import Run, without_own
 from seedcli.stages import results
-from seedcli.stages.names import named
+from seedcli.stages.names import several_named
 from seedcli.stages.showing import show
 from seedcli.stages.stage import Outcome, Stage
 
@@ -29,24 +33,33 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
     named = named_runs(config)
     if config.baseline is not None and config.baseline not in named:
         raise ConfigError(f"--baseline {config.baseline}: no such run; there are {', '.join(named)}")
+    if config.baseline is not None and config.all_pairs:
+        raise ConfigError("--baseline and --all-pairs: tests against one run, or of all against each other; drop one")
     if config.examples and Path(config.qrels).is_file():
         raise ConfigError("--examples needs texts: give --qrels a collection")
     read_judgements(config, progress)
     results.check(config)
-    runs = {f"runs.{row}.{name}": path for row, (name, path) in enumerate(named.items())}
-    return runs | {"qrels": source_path(config.qrels)}
+    runs = enumerate((name, path) for name, paths in named.items() for path in paths)
+    return {f"runs.{row}.{name}": path for row, (name, path) in runs} | {"qrels": source_path(config.qrels)}
 
 
 def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     qrels = read_judgements(config)
     report_problems(config, stage)
-    runs = {name: judged_run(path, qrels, config) for name, path in named_runs(config).items()}
     measures = parse_measures(config.measures)
-    with stage.progress.track("evaluate", len(runs), "runs") as advance:
-        report = compare(measure(runs, qrels, measures), config.baseline, config.permutations, config.seed)
-        advance(len(runs))
-    write_report(report, stage.folder)
-    files = [stage.folder / name for name in ("report.json", "report.md", "per_query.tsv")]
+    runs = judged_runs(config, qrels, stage.progress)
+    values = measured(runs, qrels, measures, stage.progress)
+    systems = [name for name, paths in named_runs(config).items() for _ in paths]  # of each run
+    report = compare(
+        dataclasses.replace(values, names=systems),
+        config.baseline,
+        config.permutations,
+        config.seed,
+        config.test,
+        config.correction,
+        config.all_pairs,
+    )
+    files = write_report(report, stage.folder)
     if config.examples:
         write_json(stage.folder / "examples.json", examples(config, stage, qrels, runs))
         files.append(stage.folder / "examples.json")
@@ -59,6 +72,16 @@ def conclude(config: EvaluateConfig, manifest: Manifest, progress: Progress) -> 
     results.log(config, manifest, progress)
 
 
+def measured(runs: Mapping[str, Run], qrels: Qrels, measures: Sequence[str], progress: Progress) -> Values:
+    """What all runs score, and word of what takes long."""
+    if "NUMBA_DISABLE_JIT" not in os.environ and compiling(measures):
+        progress.say("compiling ranx's measures, once: about 30 s")
+    with progress.track("evaluate", len(runs), "runs") as advance:
+        values = measure(runs, qrels, measures)
+        advance(len(runs))
+    return values
+
+
 def report_problems(config: EvaluateConfig, stage: Stage) -> None:
     """Hold the judgements against the texts that the collection has."""
     collection, identity = open_collection(config.qrels), stage.inputs["qrels"].identity
@@ -66,14 +89,28 @@ def report_problems(config: EvaluateConfig, stage: Stage) -> None:
     problems.settle(config.qrels, config.problems, stage.progress)
 
 
-def named_runs(config: EvaluateConfig) -> dict[str, Path]:
-    """Each run by its name: that of its file, or of the folder that it is in."""
+def named_runs(config: EvaluateConfig) -> dict[str, list[Path]]:
+    """The runs of each system by its name: given, or that of the run's file, or of the folder that it is in."""
 
     def own(source: str) -> str:
         path = Path(source)
         return path.parent.name if path.name in {"run.trec", "run.parquet"} else path.stem
 
-    return {name: Path(source) for name, source in named(config.runs, own, "--runs", "runs").items()}
+    sources = several_named(config.runs, own, "--runs", "runs")
+    return {name: list(map(Path, paths)) for name, paths in sources.items()}
+
+
+def judged_runs(config: EvaluateConfig, qrels: Qrels, progress: Progress) -> dict[str, Run]:
+    """All runs by name; where a system has several, they are numbered."""
+    systems = named_runs(config)
+    runs = {}
+    with progress.track("read", sum(map(len, systems.values())), "runs") as advance:
+        for name, paths in systems.items():
+            for number, path in enumerate(paths, 1):
+                run = judged_run(path, qrels, config)
+                runs[f"{name} [{number}]" if len(paths) > 1 else name] = run
+                advance(1)
+    return runs
 
 
 def judged_run(path: Path, qrels: Qrels, config: EvaluateConfig) -> Run:
@@ -82,7 +119,7 @@ def judged_run(path: Path, qrels: Qrels, config: EvaluateConfig) -> Run:
     if qrels.keys().isdisjoint(run.queries):
         others = f"such as {run.queries[0]!r:.40} where {next(iter(qrels))!r:.40} is judged"
         raise DataError(f"{path}: no query of it is judged by {config.qrels}, split {config.split!r}: {others}")
-    return run
+    return without_own(run) if config.drop_self else run
 
 
 def read_judgements(config: EvaluateConfig, progress: Progress | None = None) -> Qrels:

@@ -11,17 +11,33 @@ def named(given: Sequence[str], named_after: Callable[[str], str], option: str, 
 
     Raises ConfigError when a name stands twice, when one of both lacks, or when nothing is given.
     """
-    sources: dict[str, str] = {}
+    sources = several_named(given, named_after, option, things)
+    for name, own in sources.items():
+        if len(own) > 1:
+            raise two(option, things, name, own[-1])
+    return {name: source for name, (source,) in sources.items()}
+
+
+def several_named(
+    given: Sequence[str], named_after: Callable[[str], str], option: str, things: str
+) -> dict[str, list[str]]:
+    """As `named`, but where NAME is written more than once, with different sources, it has them all."""
+    sources: dict[str, list[str]] = {}
+    bare = set()
     for item in given:
-        name, equals, rest = item.partition("=")
+        name, equals, source = item.partition("=")
         if not equals or Path(item).exists():  # a path may hold a =
-            name, rest = named_after(item), item
-        source = rest
+            name, source = named_after(item), item
+            bare.add(name)
         if not (name and source):
             raise ConfigError(f"{option}: got {item!r}; expected NAME=SOURCE, or a source alone")
-        if name in sources:
-            raise ConfigError(f"{option}: two {things} are called {name}; name them, as in first={source}")
-        sources[name] = source
+        if name in sources and (name in bare or source in sources[name]):
+            raise two(option, things, name, source)
+        sources.setdefault(name, []).append(source)
     if not sources:
         raise ConfigError(f"{option} is empty: name at least one of the {things}")
     return sources
+
+
+def two(option: str, things: str, name: str, source: str) -> ConfigError:
+    return ConfigError(f"{option}: two {things} are called {name}; name them, as in first={source}")

@@ -23,15 +23,20 @@ from seedcli.stages.stage import Stage
 def show(
     config: EvaluateConfig, stage: Stage, report: Report, runs: Mapping[str, Run] | None, qrels: Qrels
 ) -> list[Path]:
-    """The files that are left beside the report's own. `runs`: one for each of the report's names, if it has some."""
+    """The files that are left beside the report's own. `runs`: those of the report's systems, if they have some."""
     summary, steps, files = read_json(stage.folder / "report.json"), lineages(stage), []
     if config.showing.curve is not None:
         files += trends(config, stage, summary, steps)
     if config.showing.page:
         files.append(stage.folder / "report.html")
-        found = None if runs is None else judged(config, stage, runs, qrels)
+        found = None if runs is None else judged(config, stage, firsts(report.names, runs), qrels)
         write_page(files[-1], summary, contents(report, config.baseline, found, config.showing.cases), steps)
     return files
+
+
+def firsts(systems: Sequence[str], runs: Mapping[str, Run]) -> dict[str, Run]:
+    """A run of each system: of several, the first."""
+    return {name: runs[name] if name in runs else runs[f"{name} [1]"] for name in systems}
 
 
 def trends(config: EvaluateConfig, stage: Stage, summary: Mapping[str, Any], steps: Sequence[Step]) -> list[Path]:

@@ -238,6 +238,7 @@ def other(option: Any) -> Any:
                 "trainer",
                 "parquet",
                 "float16",
+                "t",
             )
             if f"'{word}'" in kind
         ]

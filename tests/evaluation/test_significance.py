@@ -3,7 +3,17 @@ import pytest
 from scipy import stats
 
 from seedcli.evaluation import significance
-from seedcli.evaluation.significance import bootstrap_intervals, permutation_test
+from seedcli.evaluation.significance import (
+    Errors,
+    bootstrap_intervals,
+    corrected,
+    detectable,
+    errors,
+    exact,
+    permutation_test,
+    t_interval,
+    t_test,
+)
 
 
 def column(*differences: float) -> np.ndarray:
@@ -55,7 +65,7 @@ def test_p_is_uniform_under_the_null():
 def test_all_columns_see_the_same_signs_however_they_are_cut(monkeypatch):
     differences = np.random.default_rng(0).normal(size=(30, 3))
     together = permutation_test(differences, 500, seed=7)
-    monkeypatch.setattr(significance, "SIGNS_AT_ONCE", 100)
+    monkeypatch.setattr(significance, "AT_ONCE", 100)
     assert [permutation_test(differences[:, [c]], 500, seed=7)[0] for c in range(3)] == together.tolist()
     assert permutation_test(differences, 500, seed=8).tolist() != together.tolist()
 
@@ -73,3 +83,96 @@ def test_a_bootstrap_interval_holds_the_mean_as_often_as_it_says():
     samples = rng.exponential(1.0, (60, 400))  # 400 sets of 60 queries whose true mean is 1
     low, high = bootstrap_intervals(samples, 1_000, seed=0).T
     assert ((low <= 1) & (high >= 1)).mean() == pytest.approx(0.93, abs=0.04)
+
+
+def test_what_is_drawn_is_the_same_on_every_machine():
+    differences = (np.arange(40) * 7 % 11 - 4.2)[:, None] / 8
+    assert permutation_test(differences, 5_000, seed=1).tolist() == [0.10377924415116976]
+    assert bootstrap_intervals(differences, 1_000, seed=1).round(9).tolist() == [[-0.015625, 0.2375]]
+
+
+def test_intervals_are_the_same_however_the_samples_are_cut(monkeypatch):
+    values = np.random.default_rng(0).random((31, 2))
+    whole = bootstrap_intervals(values, 300, seed=3)
+    monkeypatch.setattr(significance, "AT_ONCE", 100)
+    np.testing.assert_array_equal(bootstrap_intervals(values, 300, seed=3), whole)
+
+
+@pytest.mark.parametrize("queries", [5, 6_980, 100_000])
+def test_sums_are_exact_in_any_order(queries):
+    rng = np.random.default_rng(0)
+    values = exact(rng.normal(size=(queries, 2)))
+    assert values.sum(axis=0).tolist() == values[rng.permutation(queries)].cumsum(axis=0)[-1].tolist()
+    np.testing.assert_allclose(values, np.random.default_rng(0).normal(size=(queries, 2)), atol=1e-9)
+
+
+def test_t_test_and_interval_are_scipys():
+    rng = np.random.default_rng(2)
+    one, other = rng.random((30, 4)), rng.random((30, 4)) + np.array([0, 0.1, 0.3, -0.2])
+    expected = stats.ttest_rel(one, other)
+    spread, means = errors(one[None], other[None]), (one - other).mean(axis=0)
+    np.testing.assert_allclose(t_test(means, spread), expected.pvalue, rtol=1e-9)
+    np.testing.assert_allclose(t_interval(means, spread).T, expected.confidence_interval(), rtol=1e-9)
+
+
+def test_no_spread_is_no_difference_or_a_sure_one():
+    none = Errors(np.zeros(2), np.ones(2))
+    assert t_test(np.array([0, 0.1]), none).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+def test_corrections_are_those_of_statsmodels(count):
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p = np.random.default_rng(count).random(count) ** 3
+    p[: count // 3] = p[0]  # ties
+    for ours, theirs in (("holm", "holm"), ("bonferroni", "bonferroni"), ("bh", "fdr_bh")):
+        np.testing.assert_allclose(corrected(p, ours), multitest.multipletests(p, method=theirs)[1], rtol=1e-12)
+    assert corrected(p, "none").tolist() == p.tolist()
+    assert corrected(p.reshape(1, -1), "holm").shape == (1, count)
+
+
+def test_corrections_by_hand():
+    p = np.array([[0.04, 0.01], [0.03, 0.5]])
+    np.testing.assert_allclose(corrected(p, "holm"), [[0.09, 0.04], [0.09, 0.5]])
+    np.testing.assert_allclose(corrected(p, "bonferroni"), [[0.16, 0.04], [0.12, 1]])
+    np.testing.assert_allclose(corrected(p, "bh"), [[0.04 * 4 / 3, 0.04], [0.04 * 4 / 3, 0.5]])
+
+
+@pytest.mark.parametrize("queries", [20, 200])
+def test_a_detectable_difference_is_found_four_times_in_five(queries):
+    """By the t-test's power, from the noncentral t distribution."""
+    spread = Errors(np.array([1 / np.sqrt(queries)]), np.array([queries - 1.0]))
+    (noncentral,) = detectable(spread) / spread.error
+    bound = stats.t.ppf(0.975, queries - 1)
+    assert stats.nct.sf(bound, queries - 1, noncentral) == pytest.approx(0.8, abs=0.005)
+
+
+@pytest.mark.parametrize(("seeds", "others"), [(3, 1), (3, 3), (2, 2), (5, 1)])
+@pytest.mark.parametrize("effect", [0.0, 0.01, 0.1])
+def test_a_test_with_seeds_is_rarely_wrong_where_seeds_alone_differ(seeds, others, effect):
+    """1,500 pairs of equal systems, each of whose seeds moves all queries alike by so much."""
+    rng, queries, pairs = np.random.default_rng([seeds, others]), 100, 1_500
+    texts = rng.normal(0, 0.3, (queries, pairs))
+
+    def system(count):
+        values = texts + rng.normal(0, 0.1, texts.shape)
+        if count == 1:
+            return values[None]
+        return values + rng.normal(0, effect, (count, 1, pairs)) + rng.normal(0, 0.1, (count, *texts.shape))
+
+    one, other = system(seeds), system(others)
+    means = one.mean(axis=(0, 1)) - other.mean(axis=(0, 1))
+    wrong = (t_test(means, errors(one, other)) < 0.05).mean()
+    alone = (t_test(means, errors(one.mean(axis=0)[None], other.mean(axis=0)[None])) < 0.05).mean()
+    assert 0.01 < wrong < 0.09
+    assert (alone > 0.3) == (effect == 0.1)  # what a test of the queries alone would say
+
+
+def test_errors_with_seeds_are_as_by_hand():
+    """Seed means 0.5 and 0.7, the other system 0: their variance 0.02 / 2 comes on top of the queries'."""
+    base = np.array([0.4, 0.5, 0.6])
+    one = np.stack([base, base + 0.2])[:, :, None]
+    error, freedom = errors(one, np.zeros((1, 3, 1)))
+    queries, between = 0.01 / 3, 0.02 / 2
+    assert error.tolist() == pytest.approx([np.sqrt(queries + between)])
+    assert freedom.tolist() == pytest.approx([(queries + between) ** 2 / (queries**2 / 2 + between**2 / 1)])

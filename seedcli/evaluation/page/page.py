@@ -16,7 +16,9 @@ from typing import Any
 from seedcli.base.files import write_text
 from seedcli.data.records import clean
 from seedcli.evaluation.steps import Step
+from seedcli.evaluation.tables import difference_cells
 
+DIFFERENCES = ("difference", "measure", "mean", "p", "corrected", "d_z", "won / tied / lost", "detectable")
 UNSAFE = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}  # in JSON that stands in HTML
 
 
@@ -35,6 +37,7 @@ def page(summary: Mapping[str, Any], held: Mapping[str, Any], lineages: Sequence
         script=script,
         subtitle=f"{count} {'run' if count == 1 else 'runs'}, {summary['queries']:,} judged queries",
         table="\n".join(table(summary)),
+        differences="\n".join(differences(summary)),
         legend="\n".join(f"<p>{safe(line)}</p>" for line in summary["legend"]),
         lineage="\n".join(part for step in lineages for part in tree(step)),
         data=embedded(held),
@@ -60,26 +63,52 @@ def safe(value: Any) -> str:
 
 
 def table(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Means, marked where they differ from the baseline's, and their intervals."""
-    tested = summary["significance"] or {}
-    yield '<table><thead><tr><th scope="col">run</th>'
-    yield from (f'<th scope="col">{safe(measure)}</th>' for measure in summary["measures"])
-    yield "</tr></thead><tbody>"
-    best = {m: max(run["means"][m] or 0 for run in summary["runs"].values()) for m in summary["measures"]}
-    for name, run in summary["runs"].items():
-        note = " <small>(baseline)</small>" if name == tested.get("baseline") else ""
-        yield f'<tr><th scope="row">{safe(name)}{note}</th>'
-        for measure in summary["measures"]:
-            mean, interval = run["means"][measure], run.get("intervals", {}).get(measure)
-            p = run.get("p_values", {}).get(measure)
-            shown = f"{mean:.4f}" if mean is not None else "–"
-            shown = f"<strong>{shown}</strong>" if mean == best[measure] and len(summary["runs"]) > 1 else shown
-            dagger = "<abbr title='differs from the baseline'>†</abbr>" if p is not None and p < tested["level"] else ""
-            between = f"<small>[{interval[0]:.3f}, {interval[1]:.3f}]</small>" if interval else ""
-            chance = f"<small>p {p:{'.4f' if p >= 0.0001 else '.1e'}}</small>" if p is not None else ""
-            yield f"<td>{shown}{dagger}{between}{chance}</td>"
+    """Means, marked where they differ, and their intervals; the highest of each measure in bold."""
+    measures, runs = summary["measures"], summary["runs"]
+    best = {measure: max(run["means"][measure] or 0 for run in runs.values()) for measure in measures}
+    baseline = (summary["significance"] or {}).get("baseline")
+    yield f"<table>{head(['run', *measures])}<tbody>"
+    for name, run in runs.items():
+        note = " <small>(baseline)</small>" if name == baseline else ""
+        yield f'<tr><th scope="row">{safe(run.get("label", name))}{note}</th>'
+        for measure in measures:
+            mean = run["means"][measure]
+            shown = "–" if mean is None else f"{mean:.4f}"
+            if len(runs) > 1 and mean == best[measure]:
+                shown = f"<strong>{shown}</strong>"
+            mark = run.get("marks", {}).get(measure)
+            shown += f"<sup>{safe(mark)}</sup>" if mark else ""
+            yield f"<td>{shown}{''.join(f'<small>{line}</small>' for line in beside(run, measure))}</td>"
         yield "</tr>"
     yield "</tbody></table>"
+
+
+def beside(run: Mapping[str, Any], measure: str) -> Iterator[str]:
+    """What stands below a mean."""
+    parts = (run.get(part, {}).get(measure) for part in ("deviations", "intervals", "corrected"))
+    deviation, interval, p = parts
+    if deviation is not None:
+        yield f"±{deviation:.4f}"
+    if interval:
+        yield f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+    if p is not None:
+        yield f"p {p:{'.4f' if p >= 0.0001 else '.1e'}}"
+
+
+def differences(summary: Mapping[str, Any]) -> Iterator[str]:
+    """The differences that were tested."""
+    if compared := summary.get("tests"):
+        yield f"<details><summary>{len(compared)} tested differences</summary>"
+        yield f'<div class="wide" role="region" aria-label="Tested differences" tabindex="0"><table>{head(DIFFERENCES)}'
+        for one in compared:
+            first, *cells = map(safe, difference_cells(one))
+            yield f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        yield "</table></div></details>"
+
+
+def head(names: Sequence[str]) -> str:
+    cells = "".join(f'<th scope="col">{safe(name)}</th>' for name in names)
+    return f"<thead><tr>{cells}</tr></thead>"
 
 
 def tree(step: Step) -> Iterator[str]:

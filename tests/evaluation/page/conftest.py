@@ -76,7 +76,11 @@ def made(queries: int = 60, address: str = "https://example.invalid", cases: int
             name: {
                 "means": dict(zip(values.measures, means[row].tolist(), strict=True)),
                 "intervals": {"mrr@10": [0.1, 0.9], "recall@3": [0.2, 0.8]},
-                **({"p_values": {"mrr@10": 0.01, "recall@3": 0.5}} if row else {}),
+                **(
+                    {"corrected": {"mrr@10": 0.01, "recall@3": 0.5}, "marks": {"mrr@10": "†", "recall@3": ""}}
+                    if row
+                    else {}
+                ),
             }
             for row, name in enumerate(values.names)
         },

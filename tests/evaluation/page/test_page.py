@@ -87,7 +87,7 @@ def test_the_table_and_the_lineage_need_no_script(pages):
         "0.7500",
         "0.7500",
     ]  # the best in each measure, here of both runs in one
-    assert outline.texts["abbr"] == ["†"]  # of one of the two measures
+    assert outline.texts["sup"] == ["†"]  # of one of the two measures
     assert "[0.100, 0.900]" in outline.texts["small"]
     assert "p 0.0100" in outline.texts["small"]
     assert any("</script><script>" in text for text in outline.texts["b"])

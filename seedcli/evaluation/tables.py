@@ -1,0 +1,268 @@
+"""A report as files: JSON, Markdown, LaTeX, CSV, and the values query by query."""
+
+import csv
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any
+
+import numpy as np
+
+from seedcli.base.files import write_json, write_text, written_whole
+from seedcli.evaluation.report import Report
+from seedcli.evaluation.significance import LEVEL, POWER
+
+DECIMALS = 6  # few enough for a report to be the same file on every machine
+DIGITS = 6  # of a p-value, for the same reason
+NONE = "–"
+TESTS = {
+    "permutation": "paired sign-flip permutation test of the mean difference, two-sided",
+    "t": "paired t-test of the mean difference, two-sided",
+}
+SEEDS = (
+    "t-test of the mean difference over queries and seeds, both drawn at random (Satterthwaite's degrees of freedom)"
+)
+CORRECTIONS = {
+    "holm": "Holm's correction",
+    "bonferroni": "Bonferroni's correction",
+    "bh": "Benjamini and Hochberg's correction",
+    "none": "not corrected for several tests",
+}
+TEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+} | {mark: f"\\{mark}" for mark in "&%$#_{}"}  # fmt: skip
+COLUMNS = ("system", "measure", "mean", "low", "high", "seeds", "sd", "queries", "lacking", "against", "difference",
+           "difference_low", "difference_high", "p", "p_corrected", "effect", "wins", "ties", "losses",
+           "detectable")  # fmt: skip
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """report.json, .md, .tex and .csv, and per_query.tsv: the same report always gives the same bytes."""
+    names = ("report.json", "report.md", "report.tex", "report.csv", "per_query.tsv")
+    summary, *texts, rows, queries = files = [folder / name for name in names]
+    write_json(summary, summarised(report))
+    for path, text in zip(texts, (markdown(report), latex(report)), strict=True):
+        write_text(path, text)
+    _write_rows(rows, "excel", _tidy(report))
+    _write_rows(queries, "excel-tab", _per_query(report))
+    return files
+
+
+def summarised(report: Report) -> dict[str, Any]:
+    """What report.json holds: plain values, None for a number that there is none of."""
+    runs: dict[str, Any] = {}
+    for row, name in enumerate(report.names):
+        found = {"means": report.means[row], "intervals": report.intervals[row]}
+        if report.seeds[row] > 1:
+            found["deviations"] = report.deviations[row]
+        by_measure = {
+            word: dict(zip(report.measures, values.round(DECIMALS).tolist(), strict=True))
+            for word, values in found.items()
+        }
+        told = {"label": label(report, row), "lacking": report.lacking[row], "seeds": report.seeds[row]}
+        runs[name] = told | {"marks": marks(report, row)}
+        runs[name] |= by_measure
+    settings, compared = None, list(_tests(report))
+    if tested := report.significance:
+        settings = {"test": TESTS[tested.test], "level": LEVEL, "baseline": tested.baseline,
+                    "correction": tested.correction, "permutations": tested.permutations, "seed": tested.seed,
+                    "every_sign": tested.every_sign}  # fmt: skip
+        for one in compared if tested.baseline else []:
+            for word, key in (("p_values", "p"), ("corrected", "p_corrected")):
+                runs[one["system"]].setdefault(word, {})[one["measure"]] = one[key]
+    return {
+        "queries": len(report.queries), "measures": report.measures, "significance": settings,
+        "legend": list(legend(report)), "runs": runs, "tests": compared,
+    }  # fmt: skip
+
+
+def marks(report: Report, row: int) -> dict[str, str]:
+    """What stands behind a system's means: † where it differs from the baseline, or letters of those it surpasses."""
+    found = dict.fromkeys(report.measures, "")
+    if tested := report.significance:
+        for (one, other), differences, ps in zip(tested.pairs, tested.differences, tested.corrected, strict=True):
+            for measure, difference, p in zip(report.measures, differences, ps, strict=True):
+                if tested.baseline is not None:
+                    found[measure] += "†" if one == row and p < LEVEL else ""
+                elif row == (one if difference > 0 else other) and p < LEVEL:
+                    found[measure] += letter(other if row == one else one)
+    return {measure: "".join(sorted(mark)) for measure, mark in found.items()}
+
+
+def letter(row: int) -> str:
+    """A system's letter in a table of all pairs."""
+    return ascii_lowercase[row] if row < len(ascii_lowercase) else f"({row + 1})"
+
+
+def label(report: Report, row: int) -> str:
+    """A system's name, with its letter where others refer to it."""
+    lettered = report.significance is not None and report.significance.baseline is None
+    return f"{letter(row)} {report.names[row]}" if lettered else report.names[row]
+
+
+def markdown(report: Report) -> str:
+    """The means with their intervals as a table; a legend; the differences that were tested."""
+    rows = []
+    for row in range(len(report.names)):
+        told = [mark if mark in {"", "†"} else f"<sup>{mark}</sup>" for mark in marks(report, row).values()]
+        cells = [
+            f"{mean:.4f}{mark}{_deviation(deviation)} [{low:.4f}, {high:.4f}]"
+            for mean, mark, deviation, (low, high) in zip(
+                report.means[row], told, report.deviations[row], report.intervals[row], strict=True
+            )
+        ]
+        rows.append([label(report, row), *cells])
+    lines = _table(["run", *report.measures], rows)
+    for paragraph in legend(report):
+        lines += ["", paragraph]
+    if compared := list(_tests(report)):
+        heading = ["difference", "measure", "mean", "p", "corrected", "d_z", "won / tied / lost", "detectable"]
+        lines += ["", *_table(heading, map(difference_cells, compared), left=2)]
+    return "\n".join(lines) + "\n"
+
+
+def difference_cells(one: dict[str, Any]) -> list[str]:
+    """A tested difference as a row of a table."""
+    return [
+        f"{one['system']} − {one['against']}", one["measure"],
+        f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]", _p(one["p"]), _p(one["p_corrected"]),
+        _number(one["effect"], "+.3f"), f"{one['wins']:,} / {one['ties']:,} / {one['losses']:,}",
+        _number(one["detectable"], ".4f"),
+    ]  # fmt: skip
+
+
+def latex(report: Report) -> str:
+    """A table for booktabs, its legend as the caption."""
+    columns = [np.argmax(report.means[:, place]) for place in range(len(report.measures))]
+    lines = [r"% \usepackage{booktabs}", r"\begin{table}", r"\centering"]
+    lines += [rf"\begin{{tabular}}{{l{'r' * len(report.measures)}}}", r"\toprule"]
+    lines += [" & ".join(["Run", *map(tex, report.measures)]) + r" \\", r"\midrule"]
+    for row in range(len(report.names)):
+        cells = []
+        for place, (mean, mark) in enumerate(zip(report.means[row], marks(report, row).values(), strict=True)):
+            value = rf"\textbf{{{mean:.4f}}}" if columns[place] == row and len(report.names) > 1 else f"{mean:.4f}"
+            above = "" if not mark else rf"$^{{{mark.replace('†', chr(92) + 'dagger')}}}$"
+            deviation = report.deviations[row, place]
+            cells.append(value + above + ("" if np.isnan(deviation) else rf" $\pm$ {deviation:.4f}"))
+        lines.append(" & ".join([tex(label(report, row)), *cells]) + r" \\")
+    caption = " ".join(map(tex, legend(report, brackets=False)))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}", ""])
+
+
+def tex(text: str) -> str:
+    """A text with all that LaTeX would read as its own escaped."""
+    escaped = re.sub("|".join(map(re.escape, TEX)), lambda found: TEX[found[0]], " ".join(text.split()))
+    for mark, meant in (("†", r"$^\dagger$"), ("–", "--"), ("±", r"$\pm$"), ("−", "$-$"), ("d\\_z", "$d_z$")):
+        escaped = escaped.replace(mark, meant)
+    return escaped
+
+
+def legend(report: Report, brackets: bool = True) -> Iterator[str]:
+    """Paragraphs that say what the numbers are."""
+    lacking = [f"{name} lacks {count:,}" for name, count in zip(report.names, report.lacking, strict=True) if count]
+    counted = f"; one that a run lacks counts as 0 ({', '.join(lacking)})" if lacking else ""
+    within = "; in brackets their 95 % bootstrap intervals over queries" if brackets else ""
+    yield f"Means over {len(report.queries):,} judged queries{counted}{within}."
+    several = [f"{name} {seeds}" for name, seeds in zip(report.names, report.seeds, strict=True) if seeds > 1]
+    if several:
+        yield f"Means over several runs of a system (seeds: {', '.join(several)}); ± their standard deviation."
+    if not (tested := report.significance) or not tested.pairs:
+        return
+    signs = f"all {1 << len(report.queries):,} signs" if tested.every_sign else f"{tested.permutations:,} permutations"
+    drawn = "" if tested.test == "t" else f" ({signs}{'' if tested.every_sign else f', seed {tested.seed}'})"
+    count = tested.p_values.size
+    over = f"{CORRECTIONS[tested.correction]}" + (f" over {count:,} tests" if tested.correction != "none" else "")
+    if tested.baseline is not None:
+        meaning = f"† p < {LEVEL} against {tested.baseline}, better or worse"
+    else:
+        meaning = f"Letters: better than the systems of these letters, p < {LEVEL}"
+    seeds = f"; with several seeds, {SEEDS}" if several else ""
+    yield f"{meaning}: {TESTS[tested.test]}{drawn}{seeds}; {over}."
+    yield (
+        "d_z: the mean difference in standard deviations of the queries' differences. Detectable: the smallest true "
+        f"difference that this many queries show with a chance of {100 * POWER:.0f} % in one test at {LEVEL}."
+    )
+
+
+def _tests(report: Report) -> Iterator[dict[str, Any]]:
+    """Each tested difference."""
+    if not (tested := report.significance):
+        return
+    for row, (one, other) in enumerate(tested.pairs):
+        for column, measure in enumerate(report.measures):
+            place = row, column
+            low, high = tested.intervals[place].tolist()
+            wins, ties, losses = tested.counts[place].tolist()
+            yield {
+                "system": report.names[one], "against": report.names[other], "measure": measure,
+                "difference": _rounded(tested.differences[place]), "low": _rounded(low), "high": _rounded(high),
+                "p": _significant(tested.p_values[place]), "p_corrected": _significant(tested.corrected[place]),
+                "effect": _rounded(tested.effects[place]), "wins": wins, "ties": ties, "losses": losses,
+                "detectable": _rounded(tested.detectable[place]),
+            }  # fmt: skip
+
+
+def _tidy(report: Report) -> Iterator[Sequence[Any]]:
+    """A line for each system and measure, or for each of the differences that the system was tested in."""
+    yield COLUMNS
+    compared: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for one in _tests(report):
+        compared.setdefault((one["system"], one["measure"]), []).append(one)
+    for row, name in enumerate(report.names):
+        for column, measure in enumerate(report.measures):
+            place = row, column
+            numbers = (report.means[place], *report.intervals[place])
+            deviation = _rounded(report.deviations[place])
+            own = [name, measure, *map(_rounded, numbers), report.seeds[row], deviation, len(report.queries)]
+            for one in compared.get((name, measure), [{}]):
+                cells = [one.get(key) for key in ("against", "difference", "low", "high", "p", "p_corrected", "effect",
+                                                  "wins", "ties", "losses", "detectable")]  # fmt: skip
+                yield [*own, report.lacking[row], *cells]
+
+
+def _per_query(report: Report) -> Iterator[Sequence[Any]]:
+    """A line for each query: the values of each system, and those of its runs if it has several."""
+    parts = [(report.names, report.values)]
+    several = [row for row, name in enumerate(report.runs.names) if report.runs.names.count(name) > 1]
+    if several:
+        numbers = [report.runs.names[: row + 1].count(report.runs.names[row]) for row in several]
+        numbered = [f"{report.runs.names[row]}[{number}]" for row, number in zip(several, numbers, strict=True)]
+        parts.append((numbered, report.runs.values[several]))
+    yield ["query", *(f"{name} {measure}" for names, _ in parts for name in names for measure in report.measures)]
+    columns = np.concatenate([values.reshape(-1, len(report.queries)) for _, values in parts])
+    for query, row in zip(report.queries, columns.T.tolist(), strict=True):
+        yield [query, *(f"{value:.{DECIMALS}f}" for value in row)]
+
+
+def _write_rows(path: Path, dialect: str, rows: Iterable[Sequence[Any]]) -> None:
+    with written_whole(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, dialect, lineterminator="\n").writerows(rows)
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
+    ruled = [heading, [*[":--"] * left, *["--:"] * (len(heading) - left)], *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in ruled]
+
+
+def _deviation(value: float) -> str:
+    return "" if math.isnan(value) else f" ±{value:.4f}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return NONE if value is None else format(value, form)
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+
+
+def _rounded(value: float) -> float | None:
+    """None for what is no number."""
+    return None if not math.isfinite(value) else round(float(value), DECIMALS) + 0.0
+
+
+def _significant(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
