@@ -21,9 +21,8 @@ from seedcli.evaluation.report import compare, pick_examples
 from seedcli.evaluation.tables import write_report
 from seedcli.retrieval.run_files import read_run, run_path
 from seedcli.retrieval.runs import Run, without_own
-from seedcli.stages import results
+from seedcli.stages import results, showing
 from seedcli.stages.names import several_named
-from seedcli.stages.showing import show
 from seedcli.stages.stage import Outcome, Stage
 
 
@@ -39,8 +38,10 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError("--examples needs texts: give --qrels a collection")
     read_judgements(config, progress)
     results.check(config)
-    runs = enumerate((name, path) for name, paths in named.items() for path in paths)
-    return {f"runs.{row}.{name}": path for row, (name, path) in runs} | {"qrels": source_path(config.qrels)}
+    every = enumerate((name, path) for name, paths in named.items() for path in paths)
+    runs = {f"runs.{row}.{name}": path for row, (name, path) in every}
+    showing.check(config, runs)
+    return runs | {"qrels": source_path(config.qrels)}
 
 
 def run(config: EvaluateConfig, stage: Stage) -> Outcome:
@@ -64,7 +65,7 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
         write_json(stage.folder / "examples.json", examples(config, stage, qrels, runs))
         files.append(stage.folder / "examples.json")
     means = dict(zip(report.names, report.means.round(6).tolist(), strict=True))
-    shown = show(config, stage, report, runs, qrels)
+    shown = showing.show(config, stage, report, runs, qrels)
     return Outcome(files, {name: dict(zip(measures, row, strict=True)) for name, row in means.items()}, variable=shown)
 
 

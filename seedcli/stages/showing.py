@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seedcli.base.errors import ConfigError
 from seedcli.base.files import read_json
-from seedcli.configs.evaluate import EvaluateConfig
+from seedcli.base.manifest import identify
+from seedcli.configs.evaluate import EvaluateConfig, Showing
 from seedcli.data.collections import PassageFiles
 from seedcli.data.lookup import finder, has_lines
 from seedcli.data.records import Qrels
@@ -14,7 +16,7 @@ from seedcli.evaluation.page.contents import Found, contents
 from seedcli.evaluation.page.page import write_page
 from seedcli.evaluation.report import Report
 from seedcli.evaluation.steps import Step, flattened
-from seedcli.evaluation.trends import placed, plot_trends
+from seedcli.evaluation.trends import Point, placed, plot_trends
 from seedcli.retrieval.runs import Run
 from seedcli.stages.lineage import called, lineage
 from seedcli.stages.stage import Stage
@@ -42,12 +44,31 @@ def firsts(systems: Sequence[str], runs: Mapping[str, Run]) -> dict[str, Run]:
 def trends(config: EvaluateConfig, stage: Stage, summary: Mapping[str, Any], steps: Sequence[Step]) -> list[Path]:
     """The plots that --curve asks for."""
     asked, runs = config.showing, summary["runs"]
-    configs = {step.role: flattened(step) for step in reversed(steps)}  # of several runs of a name, the first
-    points = placed({name: configs[name] for name in runs}, str(asked.curve), asked.curve_by)
+    points = places(asked, steps)
     means, intervals = ({name: run[part] for name, run in runs.items()} for part in ("means", "intervals"))
     return plot_trends(
         stage.folder, points, means, intervals, str(asked.curve), asked.curve_scale, summary["queries"]
     )  # fmt: skip
+
+
+def check(config: EvaluateConfig, runs: Mapping[str, Path]) -> None:
+    """Raises ConfigError before any work for runs that have no place on the curve that is asked for."""
+    if config.showing.curve is not None:
+        places(config.showing, [lineage(path, identify(path).identity, role(key)) for key, path in runs.items()])
+    elif config.showing.curve_by is not None:
+        raise ConfigError("--curve-by: is for --curve")
+
+
+def places(asked: Showing, steps: Sequence[Step]) -> list[Point]:
+    """Where the runs stand on the curve; of several runs of a name, the first."""
+    configs = dict[str, dict[str, Any]]()
+    for step in steps:
+        configs.setdefault(step.role, flattened(step))
+    return placed(configs, str(asked.curve), asked.curve_by)
+
+
+def role(key: str) -> str:
+    return called(key).removeprefix("runs ")
 
 
 def judged(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Run], qrels: Qrels) -> Found:
@@ -64,4 +85,4 @@ def judged(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Run], qrels:
 def lineages(stage: Stage) -> list[Step]:
     """What led to each of the runs."""
     given = [(key, each) for key, each in stage.inputs.items() if key.startswith("runs.")]
-    return [lineage(Path(each.path), each.identity, called(key).removeprefix("runs ")) for key, each in given]
+    return [lineage(Path(each.path), each.identity, role(key)) for key, each in given]

@@ -16,7 +16,7 @@ from seedcli.evaluation.judging import Judgements
 from seedcli.evaluation.metrics import Values
 from seedcli.retrieval.runs import Run
 
-SCALE = 10_000  # values are kept as so many parts of 1
+SCALE = 1_000_000  # values are kept as so many parts of 1
 FIRST = 3  # hits of a query that are shown
 LONGEST = 400  # characters of a passage that are kept
 QUERY = 300  # characters of a query

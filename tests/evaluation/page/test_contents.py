@@ -10,7 +10,7 @@ def test_values_are_whole_numbers_of_the_scale(pages):
     made = pages()
     values = np.array(made.held["values"])
     assert (values == np.rint(made.values.values * SCALE)).all()
-    assert made.held["values"][0][0][:2] == [2000, 5000]
+    assert made.held["values"][0][0][:2] == [200_000, 500_000]
     nothing = Values(["a"], ["judged@10"], ["q"], np.array([[[np.nan]]]), [0])
     assert contents(nothing, None, None, 10)["values"] == [[[None]]]
 
