@@ -94,10 +94,11 @@ def errors(one: NDArray[np.float64], other: NDArray[np.float64]) -> Errors:
 
 
 def t_test(means: NDArray[np.float64], spread: Errors) -> NDArray[np.float64]:
-    """p-values of mean differences, two-sided; [M] -> [M]."""
+    """p-values of mean differences, two-sided; 1 where a single query gives no error. [M] -> [M]"""
     from scipy.special import stdtr
 
-    t = np.divide(means, spread.error, out=np.where(means == 0, 0, np.inf), where=spread.error > 0)
+    sure = np.where((means != 0) & (spread.error == 0), np.inf, 0)
+    t = np.divide(means, spread.error, out=sure, where=spread.error > 0)
     p: NDArray[np.float64] = 2 * stdtr(spread.freedom, -np.abs(t))
     return p
 

@@ -128,7 +128,8 @@ def difference_cells(one: dict[str, Any]) -> list[str]:
     """A tested difference as a row of a table."""
     return [
         f"{one['system']} − {one['against']}", one["measure"],
-        f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]", _p(one["p"]), _p(one["p_corrected"]),
+        f"{one['difference']:+.4f} [{_number(one['low'], '+.4f')}, {_number(one['high'], '+.4f')}]",
+        _p(one["p"]), _p(one["p_corrected"]),
         _number(one["effect"], "+.3f"), f"{one['wins']:,} / {one['ties']:,} / {one['losses']:,}",
         _number(one["detectable"], ".4f"),
     ]  # fmt: skip

@@ -31,8 +31,10 @@ def several_named(
             bare.add(name)
         if not (name and source):
             raise ConfigError(f"{option}: got {item!r}; expected NAME=SOURCE, or a source alone")
-        if name in sources and (name in bare or source in sources[name]):
+        if name in sources and name in bare:
             raise two(option, things, name, source)
+        if source in sources.get(name, []):
+            raise ConfigError(f"{option}: {name}={source} is given twice")
         sources.setdefault(name, []).append(source)
     if not sources:
         raise ConfigError(f"{option} is empty: name at least one of the {things}")

@@ -163,6 +163,22 @@ def test_values_of_a_systems_runs_are_kept_query_by_query(tmp_path):
     assert second.split("\t") == ["q0", "0.750000", "0.250000", "1.000000", "0.500000"]
 
 
+@pytest.mark.parametrize("test", ["permutation", "t"])
+def test_one_query_shows_nothing(test, tmp_path):
+    values = measure({"a": run_with(1), "b": run_with(2)}, {"q0": QRELS["q0"]}, ["mrr"])
+    report = compare(values, "a", 100, 0, test)
+    assert report.significance is not None
+    assert report.significance.p_values.tolist() == [[1]]
+    write_report(report, tmp_path)
+    assert "NaN" not in (tmp_path / "report.json").read_text()
+
+
+def test_a_baseline_alone_is_compared_with_nothing(tmp_path):
+    report = compare(measure({"a": run_with(1)}, QRELS, ["mrr"]), "a", 100, 0)
+    write_report(report, tmp_path)
+    assert (tmp_path / "report.md").read_text().count("|") == 9
+
+
 def test_an_unknown_baseline_is_answered_with_the_runs():
     with pytest.raises(ConfigError, match=r"'dens': no such run; did you mean dense\? there are a|b, dense, short"):
         compare(measure(RUNS, QRELS, ["mrr"]), "dens", 100, seed=0)

@@ -1,0 +1,63 @@
+"""seed evaluate, as it is called: seeds, hits dropped, what is said and refused."""
+
+from pathlib import Path
+
+import pytest
+
+from seedcli.base.errors import ConfigError
+from seedcli.base.files import read_json
+from seedcli.base.progress import Silent
+from seedcli.stages import evaluate
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "qrels").write_text("q1 0 a 1\nq2 0 b 2\nq2 0 q2 1\n")
+    (tmp_path / "one.trec").write_text("q1 Q0 q1 1 3 t\nq1 Q0 a 2 2 t\nq2 Q0 q2 1 3 t\nq2 Q0 b 2 1 t\n")
+    (tmp_path / "two.trec").write_text("q1 Q0 a 1 3 t\nq2 Q0 c 1 3 t\nq2 Q0 b 2 1 t\n")
+    return tmp_path
+
+
+def test_one_name_for_two_runs_is_one_system(files, perform):
+    runs = [f"dense={files}/one.trec", f"dense={files}/two.trec", f"other={files}/two.trec"]
+    given = {"runs": runs, "qrels": files / "qrels", "measures": ["mrr", "mrr-l2"], "baseline": "other"}
+    perform("evaluate", out=files / "out", **given)
+    report = read_json(files / "out" / "report.json")["runs"]
+    assert {name: run["seeds"] for name, run in report.items()} == {"dense": 2, "other": 1}
+    assert report["dense"]["means"] == {"mrr": 0.75, "mrr-l2": 0.25}
+    assert report["other"]["means"] == {"mrr": 0.75, "mrr-l2": 0.25}
+
+
+def test_hits_that_are_the_query_are_dropped_when_asked(files, perform):
+    given = {"runs": [f"{files}/one.trec"], "qrels": files / "qrels", "measures": ["mrr", "recall@1"]}
+    for drop, expected in ((False, {"mrr": 0.75, "recall@1": 0.25}), (True, {"mrr": 1, "recall@1": 0.75})):
+        perform("evaluate", out=files / f"out-{drop}", drop_self=drop, **given)
+        assert read_json(files / f"out-{drop}" / "report.json")["runs"]["one"]["means"] == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"runs": ["a=x", "a=x"]}, "--runs: a=x is given twice"),
+        ({"runs": ["d/x.trec", "e/x.trec"]}, "two runs are called x; name them"),
+        ({"runs": ["x"], "baseline": "x", "all_pairs": True}, "--baseline and --all-pairs"),
+        ({"runs": ["x"], "baseline": "y"}, "no such run"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(files, given, message):
+    config = evaluate.EvaluateConfig(**{"out": files / "out", "qrels": str(files / "qrels"), **given})
+    with pytest.raises(ConfigError, match=message):
+        evaluate.inputs(config, Silent())
+
+
+def test_the_first_evaluation_says_that_it_compiles(monkeypatch):
+    said: list[str] = []
+
+    class Told(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    for missing in (True, False):
+        monkeypatch.setattr(evaluate, "compiling", lambda _, missing=missing: missing)
+        evaluate.measured({}, {"q": {"d": 1}}, ["mrr"], Told())
+    assert said == ["compiling ranx's measures, once: about 30 s"]
