@@ -153,7 +153,8 @@ def run_verb(verb: str, config: type, flags: Mapping[str, Any], manner: Manner) 
 
 def asks_for_lines_alone(written: Mapping[str, Any], flags: Mapping[str, Any]) -> bool:
     """Whether a leaderboard is asked for, and no evaluation before it."""
-    asked = "showing.leaderboard" in flags or (written.get("showing") or {}).get("leaderboard") is not None
+    group = written.get("showing")
+    asked = "showing.leaderboard" in flags or (isinstance(group, dict) and group.get("leaderboard") is not None)
     return asked and not ("runs" in written or "runs" in flags)
 
 
