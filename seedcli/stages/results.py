@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seedcli.base.config import options
-from seedcli.base.errors import ConfigError
+from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import read_json, write_text
 from seedcli.base.manifest import Manifest, identify
 from seedcli.base.progress import Progress
@@ -82,6 +82,8 @@ def leaderboard(config: EvaluateConfig, progress: Progress) -> list[Board]:
     if path is None:
         return []
     held = read_log(path)
+    if not held:
+        raise DataError(f"{path}: no lines in it; seed evaluate --log adds some")
     if config.qrels:
         judgements = identify(source_path(config.qrels, progress)).identity
         held = [line for line in held if line.judgements == judgements and line.split == config.split]

@@ -121,6 +121,7 @@ def test_a_leaderboard_needs_no_runs(chain, perform, tmp_path):
     ("words", "told"),
     [
         ("--leaderboard absent", "absent: no such file; seed evaluate --log makes one"),
+        ("--leaderboard EMPTY", "EMPTY: no lines in it; seed evaluate --log adds some"),
         ("--leaderboard LOG --qrels BEIR --split train", "no line on BEIR, split 'train'"),
         ("--leaderboard LOG --between 1,9", "--between 1,9: expected the numbers of two lines, of 1 to 1, such as 1,2"),
         ("--leaderboard LOG --out BEIR", "a folder; with --leaderboard alone it names a Markdown file"),
@@ -135,9 +136,10 @@ def test_mistakes_are_told_in_a_line(chain, tmp_path, words, told):
         "2030-01-02", "a", "animals", "test", identify(chain.beir).identity, 20, {"mrr@10": 0.5}, {}, "r", "r", {}, ""
     )
     places = {"LOG": tmp_path / "log", "BROKEN": tmp_path / "broken", "BEIR": chain.beir, "NEW": tmp_path / "new"}
-    places |= {"RUN-NAME": Path(chain.found.name), "RUN": chain.found}
+    places |= {"EMPTY": tmp_path / "empty", "RUN-NAME": Path(chain.found.name), "RUN": chain.found}
     append(places["LOG"], [line])
     places["BROKEN"].write_text("{\n")
+    places["EMPTY"].touch()
 
     def filled(text: str) -> str:
         return re.sub("|".join(places), lambda found: str(places[found[0]]), text)
