@@ -47,7 +47,7 @@ def main() -> None:
     if options.part:
         print(json.dumps(PARTS[options.part](options)))
         return
-    few = argparse.Namespace(**vars(options) | {"work": options.work / "few", "queries": 20, "depth": 20})
+    few = argparse.Namespace(**vars(options) | {"queries": 20, "depth": 20})
     for given in (few, options):
         prepare(given)
     for name in PARTS:
@@ -84,7 +84,11 @@ def read_options() -> argparse.Namespace:
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Qrels and runs: most queries have their passage somewhere, the sooner the likelier."""
+    """Qrels and runs, unless they are there: most queries have their passage somewhere, the sooner the likelier."""
+    options.work = options.work / f"{options.queries}-queries-{options.depth}"
+    if (options.work / "whole").is_file():
+        options.queries = int((options.work / "whole").read_text())
+        return
     options.work.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     judged: dict[str, list[str]] = {}
@@ -111,6 +115,7 @@ def prepare(options: argparse.Namespace) -> None:
                     f"{query} Q0 {passage} {rank} {score:.6f} {name}\n"
                     for rank, (passage, score) in enumerate(zip(found, scores, strict=True), 1)
                 )
+    (options.work / "whole").write_text(str(options.queries))
 
 
 def measured(options: argparse.Namespace, part: str) -> dict[str, Any]:

@@ -5,17 +5,15 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
 
 from seedcli.base.files import write_json, write_text, written_whole
 from seedcli.evaluation.report import Report
+from seedcli.evaluation.rows import DECIMALS, differences, label, marks, per_query, tidy
 from seedcli.evaluation.significance import LEVEL, POWER
 
-DECIMALS = 6  # few enough for a report to be the same file on every machine
-DIGITS = 6  # of a p-value, for the same reason
 NONE = "–"
 TESTS = {
     "permutation": "paired sign-flip permutation test of the mean difference, two-sided",
@@ -30,13 +28,15 @@ CORRECTIONS = {
     "bh": "Benjamini and Hochberg's correction",
     "none": "not corrected for several tests",
 }
+DIFFERENCES = (
+    "d_z: the mean difference in standard deviations of the queries' differences. Detectable: the smallest true "
+    f"difference that this many queries show with a chance of {100 * POWER:.0f} % in one test at {LEVEL}."
+)
 TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "[": "{[}", "]": "{]}",  # after a line's end, brackets would be an argument
 } | {mark: f"\\{mark}" for mark in "&%$#_{}"}  # fmt: skip
-COLUMNS = ("system", "measure", "mean", "low", "high", "seeds", "sd", "queries", "lacking", "against", "difference",
-           "difference_low", "difference_high", "p", "p_corrected", "effect", "wins", "ties", "losses",
-           "detectable")  # fmt: skip
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
@@ -46,8 +46,8 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     write_json(summary, summarised(report))
     for path, text in zip(texts, (markdown(report), latex(report)), strict=True):
         write_text(path, text)
-    _write_rows(rows, "excel", _tidy(report))
-    _write_rows(queries, "excel-tab", _per_query(report))
+    _write_rows(rows, "excel", tidy(report))
+    _write_rows(queries, "excel-tab", per_query(report))
     return files
 
 
@@ -65,7 +65,7 @@ def summarised(report: Report) -> dict[str, Any]:
         told = {"label": label(report, row), "lacking": report.lacking[row], "seeds": report.seeds[row]}
         runs[name] = told | {"marks": marks(report, row)}
         runs[name] |= by_measure
-    settings, compared = None, list(_tests(report))
+    settings, compared = None, list(differences(report))
     if tested := report.significance:
         settings = {"test": TESTS[tested.test], "level": LEVEL, "baseline": tested.baseline,
                     "correction": tested.correction, "permutations": tested.permutations, "seed": tested.seed,
@@ -75,32 +75,8 @@ def summarised(report: Report) -> dict[str, Any]:
                 runs[one["system"]].setdefault(word, {})[one["measure"]] = one[key]
     return {
         "queries": len(report.queries), "measures": report.measures, "significance": settings,
-        "legend": list(legend(report)), "runs": runs, "tests": compared,
+        "legend": [*legend(report), *[DIFFERENCES] * bool(compared)], "runs": runs, "tests": compared,
     }  # fmt: skip
-
-
-def marks(report: Report, row: int) -> dict[str, str]:
-    """What stands behind a system's means: † where it differs from the baseline, or letters of those it surpasses."""
-    found = dict.fromkeys(report.measures, "")
-    if tested := report.significance:
-        for (one, other), differences, ps in zip(tested.pairs, tested.differences, tested.corrected, strict=True):
-            for measure, difference, p in zip(report.measures, differences, ps, strict=True):
-                if tested.baseline is not None:
-                    found[measure] += "†" if one == row and p < LEVEL else ""
-                elif row == (one if difference > 0 else other) and p < LEVEL:
-                    found[measure] += letter(other if row == one else one)
-    return {measure: "".join(sorted(mark)) for measure, mark in found.items()}
-
-
-def letter(row: int) -> str:
-    """A system's letter in a table of all pairs."""
-    return ascii_lowercase[row] if row < len(ascii_lowercase) else f"({row + 1})"
-
-
-def label(report: Report, row: int) -> str:
-    """A system's name, with its letter where others refer to it."""
-    lettered = report.significance is not None and report.significance.baseline is None
-    return f"{letter(row)} {report.names[row]}" if lettered else report.names[row]
 
 
 def markdown(report: Report) -> str:
@@ -118,9 +94,9 @@ def markdown(report: Report) -> str:
     lines = _table(["run", *report.measures], rows)
     for paragraph in legend(report):
         lines += ["", paragraph]
-    if compared := list(_tests(report)):
+    if compared := list(differences(report)):
         heading = ["difference", "measure", "mean", "p", "corrected", "d_z", "won / tied / lost", "detectable"]
-        lines += ["", *_table(heading, map(difference_cells, compared), left=2)]
+        lines += ["", DIFFERENCES, "", *_table(heading, map(difference_cells, compared), left=2)]
     return "\n".join(lines) + "\n"
 
 
@@ -149,7 +125,9 @@ def latex(report: Report) -> str:
             deviation = report.deviations[row, place]
             cells.append(value + above + ("" if np.isnan(deviation) else rf" $\pm$ {deviation:.4f}"))
         lines.append(" & ".join([tex(label(report, row)), *cells]) + r" \\")
-    caption = " ".join(map(tex, legend(report, brackets=False)))
+        between = [rf"{{\scriptsize [{low:.4f}, {high:.4f}]}}" for low, high in report.intervals[row]]
+        lines.append(" & ".join(["", *between]) + r" \\")
+    caption = " ".join(map(tex, legend(report)))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}", ""])
 
 
@@ -161,12 +139,12 @@ def tex(text: str) -> str:
     return escaped
 
 
-def legend(report: Report, brackets: bool = True) -> Iterator[str]:
+def legend(report: Report) -> Iterator[str]:
     """Paragraphs that say what the numbers are."""
     lacking = [f"{name} lacks {count:,}" for name, count in zip(report.names, report.lacking, strict=True) if count]
     counted = f"; one that a run lacks counts as 0 ({', '.join(lacking)})" if lacking else ""
-    within = "; in brackets their 95 % bootstrap intervals over queries" if brackets else ""
-    yield f"Means over {len(report.queries):,} judged queries{counted}{within}."
+    within = "in brackets their 95 % bootstrap intervals over queries"
+    yield f"Means over {len(report.queries):,} judged queries{counted}; {within}."
     several = [f"{name} {seeds}" for name, seeds in zip(report.names, report.seeds, strict=True) if seeds > 1]
     if several:
         yield f"Means over several runs of a system (seeds: {', '.join(several)}); ± their standard deviation."
@@ -182,60 +160,6 @@ def legend(report: Report, brackets: bool = True) -> Iterator[str]:
         meaning = f"Letters: better than the systems of these letters, p < {LEVEL}"
     seeds = f"; with several seeds, {SEEDS}" if several else ""
     yield f"{meaning}: {TESTS[tested.test]}{drawn}{seeds}; {over}."
-    yield (
-        "d_z: the mean difference in standard deviations of the queries' differences. Detectable: the smallest true "
-        f"difference that this many queries show with a chance of {100 * POWER:.0f} % in one test at {LEVEL}."
-    )
-
-
-def _tests(report: Report) -> Iterator[dict[str, Any]]:
-    """Each tested difference."""
-    if not (tested := report.significance):
-        return
-    for row, (one, other) in enumerate(tested.pairs):
-        for column, measure in enumerate(report.measures):
-            place = row, column
-            low, high = tested.intervals[place].tolist()
-            wins, ties, losses = tested.counts[place].tolist()
-            yield {
-                "system": report.names[one], "against": report.names[other], "measure": measure,
-                "difference": _rounded(tested.differences[place]), "low": _rounded(low), "high": _rounded(high),
-                "p": _significant(tested.p_values[place]), "p_corrected": _significant(tested.corrected[place]),
-                "effect": _rounded(tested.effects[place]), "wins": wins, "ties": ties, "losses": losses,
-                "detectable": _rounded(tested.detectable[place]),
-            }  # fmt: skip
-
-
-def _tidy(report: Report) -> Iterator[Sequence[Any]]:
-    """A line for each system and measure, or for each of the differences that the system was tested in."""
-    yield COLUMNS
-    compared: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for one in _tests(report):
-        compared.setdefault((one["system"], one["measure"]), []).append(one)
-    for row, name in enumerate(report.names):
-        for column, measure in enumerate(report.measures):
-            place = row, column
-            numbers = (report.means[place], *report.intervals[place])
-            deviation = _rounded(report.deviations[place])
-            own = [name, measure, *map(_rounded, numbers), report.seeds[row], deviation, len(report.queries)]
-            for one in compared.get((name, measure), [{}]):
-                cells = [one.get(key) for key in ("against", "difference", "low", "high", "p", "p_corrected", "effect",
-                                                  "wins", "ties", "losses", "detectable")]  # fmt: skip
-                yield [*own, report.lacking[row], *cells]
-
-
-def _per_query(report: Report) -> Iterator[Sequence[Any]]:
-    """A line for each query: the values of each system, and those of its runs if it has several."""
-    parts = [(report.names, report.values)]
-    several = [row for row, name in enumerate(report.runs.names) if report.runs.names.count(name) > 1]
-    if several:
-        numbers = [report.runs.names[: row + 1].count(report.runs.names[row]) for row in several]
-        numbered = [f"{report.runs.names[row]}[{number}]" for row, number in zip(several, numbers, strict=True)]
-        parts.append((numbered, report.runs.values[several]))
-    yield ["query", *(f"{name} {measure}" for names, _ in parts for name in names for measure in report.measures)]
-    columns = np.concatenate([values.reshape(-1, len(report.queries)) for _, values in parts])
-    for query, row in zip(report.queries, columns.T.tolist(), strict=True):
-        yield [query, *(f"{value:.{DECIMALS}f}" for value in row)]
 
 
 def _write_rows(path: Path, dialect: str, rows: Iterable[Sequence[Any]]) -> None:
@@ -258,12 +182,3 @@ def _number(value: float | None, form: str) -> str:
 
 def _p(value: float) -> str:
     return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
-
-
-def _rounded(value: float) -> float | None:
-    """None for what is no number."""
-    return None if not math.isfinite(value) else round(float(value), DECIMALS) + 0.0
-
-
-def _significant(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")

@@ -117,10 +117,12 @@ def test_latex_reads_no_name_as_its_own():
         r"50\% \& \$x\_1 \textbackslash{} \{a\}\textasciitilde{}\textasciicircum{}\#"
         r"\textbar{}\textless{}\textgreater{}"
     )
+    assert tex("[a]\n†") == r"{[}a{]} $^\dagger$"
     text = latex(compare(measure(RUNS, QRELS, ["mrr", "hit_rate@1"]), "a|b", 1000, seed=0))
     assert r"Run & mrr & hit\_rate@1 \\" in text
     assert r"a\textbar{}b & 0.5000 & 0.0000 \\" in text
     assert r"dense & \textbf{1.0000}$^{\dagger}$ & \textbf{1.0000}$^{\dagger}$ \\" in text
+    assert r" & {\scriptsize [0.3125, 0.5000]} & {\scriptsize [0.0000, 0.0000]} \\" in text
     assert text.count("{") == text.count("}")
     assert text.isascii()
 
