@@ -511,6 +511,12 @@ def evaluate(
     drop_self: bool = False,
     problems: Literal["report", "stop"] = "report",
     examples: int = 0,
+    page: bool = True,
+    curve: str | None = None,
+    curve_by: str | None = None,
+    log: StrPath | None = None,
+    leaderboard: StrPath | None = None,
+    between: str | None = None,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -539,6 +545,15 @@ def evaluate(
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.
     - examples: Queries to show with the first three hits of the last run.
+    - page: Leave report.html: charts, queries with their texts, lineage; opens without a network.
+    - curve: Plot each measure over an option that the runs were made with, such as finetune.fraction or
+      model.window; or, where runs are named like bert@30000, over these numbers, which the word given here labels.
+    - curve_by: A line for each value of this option; left out: for each name before the @.
+    - log: Append a line for each run to this file (JSONL), once for each report.
+    - leaderboard: Show all lines of such a file on the same judgements, best first in the first of measures, with
+      what they differ in. Without runs it shows those of all judgements; out then names a Markdown file.
+    - between: leaderboard: tell all that two lines differ in, by their numbers, such as 1,4. Left out: of each
+      line, some of what it differs in from the first.
     - options: Rarer options by their whole keys, such as {'optimize.beta2': 0.98}.
     - overwrite: Lose what the folder holds, if seed made it.
     - progress: Where to tell of the work; left out: the screen when stderr is a terminal. Silent() tells nothing.
@@ -547,6 +562,9 @@ def evaluate(
 
     - permutations (10000): Random sign flips of the test, and samples of the intervals.
     - seed (0): Of the tests, the intervals and the examples.
+    - showing.cases (10): Of two runs, the queries that gain most and that lose most whose hits stand in the page
+      with texts.
+    - showing.curve_scale ('auto'): The x axis; auto: log where numbers span a factor of 30.
     """
 
 def inspect(

@@ -140,11 +140,34 @@ def run_verb(verb: str, config: type, flags: Mapping[str, Any], manner: Manner) 
     if manner.show:
         console.print_plain(options.dump_yaml(shown(config, written, flags, str(recipe))))
         return
+    if verb == "evaluate" and asks_for_lines_alone(written, flags):
+        needless = {key: value for key, value in {"runs": [], "qrels": "", "out": ""}.items() if key not in written}
+        show_leaderboard(options.resolve(config, written, {**needless, **flags}, str(recipe)), manner)
+        return
     resolved: Any = options.resolve(config, written, flags, str(recipe))
     if verb == "search" and (resolved.interactive or resolved.question is not None):
         answer_questions(resolved, manner)
     else:
         perform(verb, resolved, manner)
+
+
+def asks_for_lines_alone(written: Mapping[str, Any], flags: Mapping[str, Any]) -> bool:
+    """Whether a leaderboard is asked for, and no evaluation before it."""
+    group = written.get("showing")
+    asked = "showing.leaderboard" in flags or (isinstance(group, dict) and group.get("leaderboard") is not None)
+    return asked and not ("runs" in written or "runs" in flags)
+
+
+def show_leaderboard(config: Any, manner: Manner) -> None:
+    from seedcli import console
+    from seedcli.evaluation import results_log
+    from seedcli.stages.results import leaderboard
+
+    found = leaderboard(config, console.Screen(manner.quiet))
+    if manner.json:
+        console.print_json(results_log.plain(found, config.showing.between))
+    else:
+        console.leaderboard(found, config.showing.between)
 
 
 def answer_questions(config: Any, manner: Manner) -> None:
@@ -180,6 +203,8 @@ def perform(verb: str, config: Any, manner: Manner) -> None:
         console.print_json(summary(manifest, config.out, ran))
     elif verb == "evaluate":
         console.report(config.out)
+        if config.showing.leaderboard is not None:
+            show_leaderboard(config, manner)
     elif verb == "inspect":
         console.inspection(config.out)
     elif verb == "index":

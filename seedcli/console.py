@@ -20,6 +20,7 @@ from seedcli.base.progress import Advance, Pace, Source, State
 
 if TYPE_CHECKING:
     from seedcli.base.manifest import Manifest
+    from seedcli.evaluation.results_log import Board
     from seedcli.stages.doctor import Check
     from seedcli.stages.forecast import Part
     from seedcli.stages.outlook import Devices, Outlook
@@ -223,6 +224,24 @@ def report(folder: Path) -> None:
     out.print(Text(" ".join(legend.split())))
     if (folder / "examples.json").is_file():
         examples(json.loads((folder / "examples.json").read_text(encoding="utf-8")))
+
+
+def leaderboard(found: Sequence["Board"], between: str | None) -> None:
+    """A table for each set of judgements, and what its lines differ in."""
+    from seedcli.evaluation import results_log
+
+    for board in found:
+        out.print()
+        out.print(Text(printable(results_log.heading(board)), "bold"))
+        table = Table(header_style="bold", box=None, pad_edge=False)
+        for number, name in enumerate(["", "run", "date", *board.measures]):
+            table.add_column(Text(name), justify="left" if number in (1, 2) else "right", overflow="fold")
+        for row in results_log.rows(board):
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        out.print(table)
+        out.print()
+        for line in results_log.apart(board, between):
+            print_line(Text(printable(line)))
 
 
 def inspection(folder: Path) -> None:

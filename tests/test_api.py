@@ -67,7 +67,9 @@ def test_functions_leave_what_the_commands_leave(chain, tmp_path):
     )
     for result, folder in [(vectors, chain.vectors), (flat, chain.flat), (dense, chain.found), (report, chain.report)]:
         assert result.manifest.identity == seed.Result(folder).manifest.identity
-        assert result.manifest.outputs == seed.Result(folder).manifest.outputs
+        outputs = (made.manifest.outputs.items() for made in (result, seed.Result(folder)))
+        one, other = (dict(item for item in each if item[0] != "report.html") for each in outputs)
+        assert one == other  # the page tells the folders' names
 
 
 def test_a_finished_folder_is_left_as_it_is_and_another_plan_is_refused(chain, tmp_path, listing):

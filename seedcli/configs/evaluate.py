@@ -7,8 +7,55 @@ from typing import Annotated, Literal
 from annotated_doc import Doc
 from annotated_types import Ge
 
-from seedcli.base.config import INPUT, RARE
+from seedcli.base.config import INCIDENTAL, INPUT, RARE
 from seedcli.configs.groups import Problems
+
+
+@dataclass(frozen=True)
+class Showing:
+    """Page, curves, log"""
+
+    page: Annotated[
+        bool, Doc("Leave report.html: charts, queries with their texts, lineage; opens without a network.")
+    ] = True
+    cases: Annotated[
+        int,
+        Ge(0),
+        Doc("Of two runs, the queries that gain most and that lose most whose hits stand in the page with texts."),
+        RARE,
+    ] = 10
+    curve: Annotated[
+        str | None,
+        Doc(
+            "Plot each measure over an option that the runs were made with, such as finetune.fraction or model.window; "
+            "or, where runs are named like bert@30000, over these numbers, which the word given here labels."
+        ),
+    ] = None
+    curve_by: Annotated[
+        str | None, Doc("A line for each value of this option; left out: for each name before the @.")
+    ] = None
+    curve_scale: Annotated[
+        Literal["auto", "linear", "log"], Doc("The x axis; auto: log where numbers span a factor of 30."), RARE
+    ] = "auto"
+    log: Annotated[
+        Path | None, Doc("Append a line for each run to this file (JSONL), once for each report."), INCIDENTAL
+    ] = None
+    leaderboard: Annotated[
+        Path | None,
+        Doc(
+            "Show all lines of such a file on the same judgements, best first in the first of --measures, with what "
+            "they differ in. Without --runs it shows those of all judgements; --out then names a Markdown file."
+        ),
+        INCIDENTAL,
+    ] = None
+    between: Annotated[
+        str | None,
+        Doc(
+            "--leaderboard: tell all that two lines differ in, by their numbers, such as 1,4. Left out: of each line, "
+            "some of what it differs in from the first."
+        ),
+        INCIDENTAL,
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -65,3 +112,4 @@ class EvaluateConfig:
     )
     seed: Annotated[int, Ge(0), Doc("Of the tests, the intervals and the examples."), RARE] = 0
     examples: Annotated[int, Ge(0), Doc("Queries to show with the first three hits of the last run.")] = 0
+    showing: Showing = field(default_factory=Showing)

@@ -58,11 +58,13 @@ class Curve(NamedTuple):
 
 def curves(
     stem: Path, series: Mapping[str, Curve], x_label: str, y_label: str, *, title: str = "",
-    ticks: Sequence[float] | None = None, log_x: bool = False, y_range: tuple[float, float] | None = None,
+    ticks: Sequence[float] | None = None, labels: Sequence[str] | None = None, log_x: bool = False,
+    y_range: tuple[float, float] | None = None,
 ) -> list[Path]:  # fmt: skip
     """Draw curves by their names to STEM.png and STEM.svg, each whole or not at all; the files.
 
-    A logarithmic x axis counts in powers of two. `ticks` are all that the x axis shows; `y_range` is at least shown.
+    A logarithmic x axis counts in powers of two. `ticks` are all that the x axis shows, with `labels` for their
+    numbers; `y_range` is at least shown.
     """
     import matplotlib
     from matplotlib import style
@@ -72,7 +74,7 @@ def curves(
         axes = figure.axes[0]
         axes.set(xlabel=x_label, ylabel=y_label, title=title)
         if ticks is not None:
-            axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+            axes.set_xticks(ticks, labels or [f"{tick:,g}" for tick in ticks])
             axes.minorticks_off()
         if y_range is not None:
             axes.update_datalim([(axes.dataLim.x0, y) for y in y_range], updatex=False)

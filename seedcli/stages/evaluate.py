@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import write_json
+from seedcli.base.manifest import Manifest
 from seedcli.base.progress import Progress
 from seedcli.configs.evaluate import EvaluateConfig
 from seedcli.data.lookup import finder
@@ -16,11 +17,11 @@ from seedcli.data.sources import open_collection
 from seedcli.data.survey import survey_qrels
 from seedcli.evaluation.judging import compiling
 from seedcli.evaluation.measures import judges, parse_all, plain
-from seedcli.evaluation.metrics import Values
 from seedcli.evaluation.report import compare, pick_examples
 from seedcli.evaluation.tables import write_report
 from seedcli.retrieval.run_files import read_run, run_path
 from seedcli.retrieval.runs import Run, without_own
+from seedcli.stages import results, showing
 from seedcli.stages.judging import judging_inputs, read_judgements, tell_tuned, values_of
 from seedcli.stages.names import several_named
 from seedcli.stages.stage import Outcome, Stage
@@ -36,8 +37,11 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError("--baseline and --all-pairs: tests against one run, or of all against each other; drop one")
     if config.examples and Path(config.qrels).is_file():
         raise ConfigError("--examples needs texts: give --qrels a collection")
-    runs = enumerate((name, path) for name, paths in named.items() for path in paths)
-    return {f"runs.{row}.{name}": path for row, (name, path) in runs} | judging_inputs(config, progress)
+    results.check(config)
+    every = enumerate((name, path) for name, paths in named.items() for path in paths)
+    runs = {f"runs.{row}.{name}": path for row, (name, path) in every}
+    showing.check(config, runs)
+    return runs | judging_inputs(config, progress)
 
 
 def run(config: EvaluateConfig, stage: Stage) -> Outcome:
@@ -47,7 +51,10 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
         report_problems(config, stage)
     tell_tuned(config, stage, named_runs(config))
     runs = judged_runs(config, qrels, stage.progress)
-    values = measured(config, stage, runs, qrels)
+    tell_compiling(plain(measures), stage.progress)
+    with stage.progress.track("evaluate", len(runs), "runs") as advance:
+        values = values_of(config, stage, runs, qrels)
+        advance(len(runs))
     systems = [name for name, paths in named_runs(config).items() for _ in paths]  # of each run
     report = compare(
         dataclasses.replace(values, names=systems),
@@ -63,17 +70,18 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
         write_json(stage.folder / "examples.json", examples(config, stage, qrels, runs))
         files.append(stage.folder / "examples.json")
     means = dict(zip(report.names, report.means.round(6).tolist(), strict=True))
-    return Outcome(files, {name: dict(zip(measures, row, strict=True)) for name, row in means.items()})
+    shown = showing.show(config, stage, report, runs, qrels)
+    return Outcome(files, {name: dict(zip(measures, row, strict=True)) for name, row in means.items()}, variable=shown)
 
 
-def measured(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Run], qrels: Qrels) -> Values:
-    """What all runs score, and word of what takes long."""
-    if "NUMBA_DISABLE_JIT" not in os.environ and compiling(plain(parse_all(config.measures))):
-        stage.progress.say("compiling ranx's measures, once: about 30 s")
-    with stage.progress.track("evaluate", len(runs), "runs") as advance:
-        values = values_of(config, stage, runs, qrels)
-        advance(len(runs))
-    return values
+def conclude(config: EvaluateConfig, manifest: Manifest, progress: Progress) -> None:
+    results.log(config, manifest, progress)
+
+
+def tell_compiling(measures: Sequence[str], progress: Progress) -> None:
+    """Word of what takes long, the first time."""
+    if "NUMBA_DISABLE_JIT" not in os.environ and compiling(measures):
+        progress.say("compiling ranx's measures, once: about 30 s")
 
 
 def report_problems(config: EvaluateConfig, stage: Stage) -> None:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from seedcli import __version__
@@ -66,7 +67,7 @@ def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False)
         if done:
             if manifest.version != __version__:
                 told.say(f"{config.out} was made by seed {manifest.version}; --overwrite makes it anew")
-            return manifest
+            return concluded(module, config, manifest, told)
         outcome = module.run(config, Stage(config.out, inputs, here, told, overwrite))
         here.barrier()
 
@@ -76,7 +77,14 @@ def perform(verb: str, config: Any, progress: Progress, overwrite: bool = False)
                 shutil.rmtree(path, ignore_errors=True)
             return made
 
-        return here.share(finished)
+        return concluded(module, config, here.share(finished), told)
+
+
+def concluded(module: ModuleType, config: Any, manifest: Manifest, progress: Progress) -> Manifest:
+    """What a verb does with its finished folder each time, made now or before; the folder's manifest."""
+    if conclude := getattr(module, "conclude", None):
+        conclude(config, manifest, progress)
+    return manifest
 
 
 def check_batch(size: int, here: Runtime) -> None:

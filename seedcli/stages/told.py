@@ -44,7 +44,8 @@ def next_steps(verb: str, config: Any) -> list[tuple[str, str]]:
     A word in capitals stands for what the stage can't know.
     """
     if verb in READ:
-        return [("read", str(config.out / READ[verb]))]
+        page = [("open", str(config.out / "report.html"))] if verb == "evaluate" and config.showing.page else []
+        return [*page, ("read", str(config.out / READ[verb]))]
     return [("or" if row else "next", command) for row, command in enumerate(next_commands(verb, config))]
 
 

@@ -234,6 +234,7 @@ def other(option: Any) -> Any:
                 "lamb",
                 "first",
                 "async",
+                "linear",
                 "trainer",
                 "parquet",
                 "float16",

@@ -101,6 +101,7 @@ def test_the_plan_knows_inputs_by_content_not_by_path():
 def test_these_options_alone_leave_a_result_as_it_is():
     aside = {"out", "machine.device", "machine.threads", "machine.runtime", "heap", "memory", "problems", "patience"}
     aside |= {"optimize.chunk", "negatives.role", "interactive"}
+    aside |= {"showing.log", "showing.leaderboard", "showing.between"}
     aside |= {f"saving.{key}" for key in ("log_every", "save_every", "keep_last", "tensorboard")}
     contents = {
         "pretrain": {"text", "model.init", "words.tokenizer", "watch.held_out", "watch.watch_every"},

@@ -59,5 +59,5 @@ def test_the_first_evaluation_says_that_it_compiles(monkeypatch):
 
     for missing in (True, False):
         monkeypatch.setattr(evaluate, "compiling", lambda _, missing=missing: missing)
-        evaluate.measured({}, {"q": {"d": 1}}, ["mrr"], Told())
+        evaluate.tell_compiling(["mrr"], Told())
     assert said == ["compiling ranx's measures, once: about 30 s"]
