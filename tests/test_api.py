@@ -189,8 +189,14 @@ def test_fused_indexes_answer_what_their_run_holds(chain, tmp_path):
     assert [hit.id for hit in hits] == documents
     assert [hit.score for hit in hits] == scores.tolist()
     fusion.close()
+    weighed = seed.fuse(chain.words, chain.flat, method="min-max", weights=[1, 0])
+    alone = seed.open_index(chain.words).search("what does the otter eat", depth=2)
+    assert [hit.id for hit in weighed.search("what does the otter eat", depth=2)] == [hit.id for hit in alone]
+    weighed.close()
     with pytest.raises(seed.ConfigError, match="no index"):
         seed.fuse()
+    with pytest.raises(seed.ConfigError, match="--weight: 1 for 2 indexes"):
+        seed.fuse(chain.words, chain.flat, weights=[1]).search("what does the otter eat")
     with pytest.raises(seed.ConfigError, match="fusion_k: got -1"):
         seed.fuse(chain.words, k=-1)
 

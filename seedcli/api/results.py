@@ -19,6 +19,7 @@ from seedcli.base.progress import Silent
 from seedcli.configs.groups import Machine
 from seedcli.configs.search import SearchConfig
 from seedcli.data.records import Passage, Query, clean
+from seedcli.retrieval.fusion import Method
 from seedcli.retrieval.hits import Hit
 from seedcli.retrieval.runs import Ranking
 
@@ -170,7 +171,7 @@ class Index(Searchable, Result):
 
 @dataclass(frozen=True, eq=False)
 class Fusion(Searchable):
-    """Several indexes that answer as one, by reciprocal rank."""
+    """Several indexes that answer as one."""
 
     config: SearchConfig
 
@@ -271,13 +272,20 @@ def open_report(folder: StrPath) -> Report:
     return Report(checked(folder, "evaluate"))
 
 
-def fuse(*indexes: StrPath, k: int = 60, depth: int = 1_000, device: str = "auto") -> Fusion:
-    """Indexes as one: `depth` hits of each are ranked by the sum of 1 / (k + rank). Raises DataError or FolderError."""
+def fuse(
+    *indexes: StrPath, method: Method = "rrf", weights: Sequence[float] = (), k: int = 60, depth: int = 1_000,
+    device: str = "auto",
+) -> Fusion:  # fmt: skip
+    """Indexes as one: `depth` hits of each are ranked by weighted sums of what `method` makes of ranks or scores.
+
+    By rrf that is 1 / (k + rank), by min-max, z-score and sum the scores, made comparable within each query.
+    Raises DataError or FolderError for what isn't an index.
+    """
     if not indexes:
         raise ConfigError("seed.fuse: no index given")
     folders = [str(checked(folder, "index")) for folder in indexes]
-    given = {"index": folders, "fusion_k": k, "fusion_depth": depth, "machine.device": device}
-    return Fusion(resolve(SearchConfig, {}, given, "seed.fuse"))
+    given = {"index": folders, "fusion": method, "fusion_k": k, "fusion_depth": depth, "machine.device": device}
+    return Fusion(resolve(SearchConfig, {}, given | {"weight": list(weights)}, "seed.fuse"))
 
 
 def machine_of(device: str) -> Machine:

@@ -5,7 +5,6 @@ ties by these numbers, so it gives another vocabulary each time. Here each chara
 private use before training and as "##" pieces after it; then every number follows from the text.
 """
 
-import ctypes
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain, islice, repeat
@@ -15,6 +14,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, trainers
 
 from seedcli.base.errors import DataError
+from seedcli.base.machine import give_back_memory
 from seedcli.data.tokenizer import SPECIAL, Tokenizer, pretrained, wordpiece
 from seedcli.data.worker import splitter
 from seedcli.data.workers import answers
@@ -80,9 +80,3 @@ def learn_pieces(words: Counter[str], size: int, frame: Backend) -> list[str]:
         ("##" if piece[0] in outer else "") + "".join(outer.get(c, c) for c in piece)
         for piece in sorted(learned, key=lambda piece: learned[piece])
     ]
-
-
-def give_back_memory() -> None:
-    """Let the system have what the trainer has freed: glibc would keep some hundred megabytes of it."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)

@@ -53,6 +53,14 @@ class Sample(NamedTuple):
     truth: Run
 
 
+class Searched(NamedTuple):
+    """What was found for each query, and the milliseconds of a query alone and of a batch."""
+
+    found: list[Hits]
+    single: float
+    batch: float
+
+
 def points(ann: Ann, sample: Sample, first: Point, refine: int, target: float, progress: Progress) -> list[Point]:
     """What is measured at other settings than the first: from the least on, each twice the one before, until enough is
     found. In the order of the settings.
@@ -102,6 +110,11 @@ def cheapest(
 
 def measured(ann: Ann, sample: Sample, setting: int | None, refine: int) -> Point:
     """The recall of a search for 100, in its first 10 and in all; medians of what single queries and batches took."""
+    return judged(ann, sample, setting, searched(ann, sample, setting, refine))
+
+
+def searched(ann: Ann, sample: Sample, setting: int | None, refine: int) -> Searched:
+    """All queries in batches, and some alone."""
     if setting is not None:
         ann.turn(setting)
     whole = min(BATCH, len(sample.names))
@@ -115,9 +128,15 @@ def measured(ann: Ann, sample: Sample, setting: int | None, refine: int) -> Poin
         began = time.perf_counter()
         ann.search(sample.vectors[row : row + 1], DEPTH, refine)
         alone.append(time.perf_counter() - began)
-    right = exact_scores(ann, sample, found)
     single, batch = (1e3 * statistics.median(seconds) for seconds in (alone, batches))
-    return Point(setting, share(sample, right, SHALLOW), share(sample, right, DEPTH), single, batch)
+    return Searched(found, single, batch)
+
+
+def judged(ann: Ann, sample: Sample, setting: int | None, searched: Searched) -> Point:
+    """What was found, held against exact search."""
+    right = exact_scores(ann, sample, searched.found)
+    shares = (share(sample, right, depth) for depth in (SHALLOW, DEPTH))
+    return Point(setting, *shares, searched.single, searched.batch)
 
 
 def recall(ann: Ann, sample: Sample, setting: int, refine: int) -> Share:

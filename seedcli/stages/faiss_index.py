@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seedcli.base.config import options
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import cache_folder
-from seedcli.base.machine import bytes_of, resident
+from seedcli.base.machine import bytes_of, give_back_memory, resident
 from seedcli.base.manifest import Manifest, digest, finished, result_options
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
@@ -172,10 +172,12 @@ def measure(
     """Recall, time, disk and memory, at the default setting and at others; the default that a target asks for."""
     refine, target = config.faiss.refine, config.faiss.target_recall
     sample = sampled(config, stage, source)
+    give_back_memory()  # what is let go of meanwhile would count against the index
     before = resident()
     opened = Ann(path, rows, source.each, stage.runtime.device)
-    chosen = recall.measured(opened, sample, made.setting, refine)
+    searched = recall.searched(opened, sample, made.setting, refine)
     held = resident() - before
+    chosen = recall.judged(opened, sample, made.setting, searched)
     points = recall.points(opened, sample, chosen, refine, target or 0.0, stage.progress)
     if target is not None:
         chosen = recall.cheapest(opened, sample, points, refine, target, stage.progress)

@@ -1,5 +1,6 @@
 """Indexes, opened: one, or several whose rankings are fused, finished runs among them; what is asked of them."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -62,6 +63,19 @@ class Searcher:
     def close(self) -> None:
         for index in self.indexes:
             index.close()
+
+
+def check_fusion(config: SearchConfig) -> None:
+    """Raises ConfigError for weights that can't be."""
+    count, weights = len(config.index), config.weight
+    if (weights or config.tuning.tune is not None) and count < 2:
+        raise ConfigError("--weight and --tune are of a fusion: give --index twice or more")
+    if weights and config.tuning.tune is not None:
+        raise ConfigError("--weight and --tune: give the weights, or what to tune them on")
+    if weights and len(weights) != count:
+        raise ConfigError(f"--weight: {len(weights)} for {count} indexes; give one each, in their order")
+    if weights and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
+        raise ConfigError(f"--weight: got {', '.join(map(str, weights))}; give numbers from 0 on, not all 0")
 
 
 def opened(folder: Path) -> Manifest:

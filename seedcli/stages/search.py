@@ -1,6 +1,5 @@
 """seed search: one index or several, finished runs among them, and queries -> a run."""
 
-import math
 from collections import deque
 from contextlib import closing
 from pathlib import Path
@@ -26,7 +25,7 @@ from seedcli.stages.estimates import LIBRARIES, announce
 from seedcli.stages.flat_index import FlatIndex
 from seedcli.stages.found_run import is_run
 from seedcli.stages.fusion_tuning import check_tuning, tune, tuned_on
-from seedcli.stages.indexes import Searcher, opened
+from seedcli.stages.indexes import Searcher, check_fusion, opened
 from seedcli.stages.predictions import check_shown, predict
 from seedcli.stages.questions import Questions, read_questions
 from seedcli.stages.stage import Outcome, Stage
@@ -69,19 +68,6 @@ def kind_of(source: str) -> str:
         return "run"
     made = opened(Path(source)).config
     return "store" if made.get("store") else str(made["kind"])
-
-
-def check_fusion(config: SearchConfig) -> None:
-    """Raises ConfigError for weights that can't be."""
-    count, weights = len(config.index), config.weight
-    if (weights or config.tuning.tune is not None) and count < 2:
-        raise ConfigError("--weight and --tune are of a fusion: give --index twice or more")
-    if weights and config.tuning.tune is not None:
-        raise ConfigError("--weight and --tune: give the weights, or what to tune them on")
-    if weights and len(weights) != count:
-        raise ConfigError(f"--weight: {len(weights)} for {count} indexes; give one each, in their order")
-    if weights and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
-        raise ConfigError(f"--weight: got {', '.join(map(str, weights))}; give numbers from 0 on, not all 0")
 
 
 def run(config: SearchConfig, stage: Stage) -> Outcome:
