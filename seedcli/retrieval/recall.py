@@ -135,8 +135,8 @@ def searched(ann: Ann, sample: Sample, setting: int | None, refine: int) -> Sear
 def judged(ann: Ann, sample: Sample, setting: int | None, searched: Searched) -> Point:
     """What was found, held against exact search."""
     right = exact_scores(ann, sample, searched.found)
-    shares = (share(sample, right, depth) for depth in (SHALLOW, DEPTH))
-    return Point(setting, *shares, searched.single, searched.batch)
+    shallow, deep = (share(sample, right, depth) for depth in (SHALLOW, DEPTH))
+    return Point(setting, shallow, deep, searched.single, searched.batch)
 
 
 def recall(ann: Ann, sample: Sample, setting: int, refine: int) -> Share:

@@ -19,7 +19,7 @@ from seedcli.data.sources import open_collection
 from seedcli.retrieval.best_sentences import Scored, best, by_vectors, by_words
 from seedcli.retrieval.hits import Hit
 from seedcli.stages.found_run import FoundRun, refuse_runs
-from seedcli.stages.indexes import Searcher, check_fusion
+from seedcli.stages.indexes import Searcher
 from seedcli.stages.questions import Questions
 from seedcli.stages.stage import joined
 from seedcli.stages.vector_index import VectorIndex
@@ -153,7 +153,6 @@ def open_asking(config: SearchConfig, progress: Progress) -> Iterator[Asking]:
         told = "it goes without --queries, --split, --candidates and --out"
         raise ConfigError(f"{'-i' if config.interactive else 'a QUESTION'} is answered on the screen: {told}")
     refuse_runs(config.index)
-    check_fusion(config)
     if config.tuning.tune is not None:
         raise ConfigError(
             "--tune goes with --queries and --out; it tells the weights, which a question takes with --weight"

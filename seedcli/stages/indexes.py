@@ -28,6 +28,7 @@ class Searcher:
     """
 
     def __init__(self, config: SearchConfig, runtime: Runtime, progress: Progress):
+        check_fusion(config)
         self.config, self.progress = config, progress
         self.weights = config.weight or [1.0] * len(config.index)
         manifests = {folder: opened(Path(folder)) for folder in config.index if not is_run(folder)}
