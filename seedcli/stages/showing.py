@@ -18,6 +18,7 @@ from seedcli.evaluation.report import Report
 from seedcli.evaluation.steps import Step, flattened
 from seedcli.evaluation.trends import Point, placed, plot_trends
 from seedcli.retrieval.runs import Run
+from seedcli.stages.judging import asked
 from seedcli.stages.lineage import called, lineage
 from seedcli.stages.stage import Stage
 
@@ -74,7 +75,7 @@ def role(key: str) -> str:
 def judged(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Run], qrels: Qrels) -> Found:
     """Rankings and judgements, with texts where the judgements are those of a collection."""
     collection, identity = open_collection(config.qrels), stage.inputs["qrels"].identity
-    texts = {query.id: query.text for query in collection.queries(config.split)} if collection.query_readers else {}
+    texts = {query.id: query.text for query in asked(collection, config.split)} if collection.query_readers else {}
     reader = collection.passage_reader
     if reader is None or not config.showing.cases:
         return Found(runs, qrels, texts, None)
