@@ -284,10 +284,10 @@ def indexes(metrics: Mapping[str, Any], folder: Path) -> None:
              *share_cells(point), milliseconds(point["single"]), milliseconds(point["batch"])]
             for point in measured["points"]
         ]  # fmt: skip
-        told = (
-            f"{measured['queries']:,} queries; {size(measured['disk'])} on disk, {size(measured['memory'])} in memory"
-        )
-        told += "; ± spans 95 %" + "; → where searches begin" * (knob in metrics)
+        places = [("disk", "on disk"), ("memory", "in memory")]
+        room = ", ".join(f"{size(measured[key])} {where}" for key, where in places if key in measured)
+        parts = [f"{measured['queries']:,} queries", room, "± spans 95 %", "→ where searches begin" * (knob in metrics)]
+        told = "; ".join(filter(None, parts))
     else:
         return
     table = Table(header_style="bold", box=None, pad_edge=False)

@@ -6,7 +6,7 @@ Letters: Q queries, D width, k depth.
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,8 @@ ENOUGH = 0.99  # recall from which on no further setting is tried
 LONG = 60.0  # seconds of a setting after which no slower one is tried
 FINE = 64  # a setting is found to this part of it
 WIDEST = 1 << 13  # ef_search that is tried at most
+
+Search = Callable[[NDArray[np.float32]], list[Hits]]  # the first DEPTH for queries [Q, D]
 
 
 class Share(NamedTuple):
@@ -110,39 +112,44 @@ def cheapest(
 
 def measured(ann: Ann, sample: Sample, setting: int | None, refine: int) -> Point:
     """The recall of a search for 100, in its first 10 and in all; medians of what single queries and batches took."""
-    return judged(ann, sample, setting, searched(ann, sample, setting, refine))
+    tried = searched(sample, turned(ann, setting, refine))
+    return judged(sample, setting, tried, exact_scores(ann, sample, tried.found))
 
 
-def searched(ann: Ann, sample: Sample, setting: int | None, refine: int) -> Searched:
-    """All queries in batches, and some alone."""
+def turned(ann: Ann, setting: int | None, refine: int) -> Search:
+    """The search of an index at a setting."""
     if setting is not None:
         ann.turn(setting)
+    return lambda vectors: ann.search(vectors, DEPTH, refine)
+
+
+def searched(sample: Sample, search: Search) -> Searched:
+    """All queries in batches, and some alone."""
     whole = min(BATCH, len(sample.names))
     found, batches = list[Hits](), list[float]()
     for some in parted(sample):
         began = time.perf_counter()
-        found += ann.search(some, DEPTH, refine)
+        found += search(some)
         batches += [time.perf_counter() - began] if len(some) == whole else []
     alone = list[float]()
     for row in range(whole):
         began = time.perf_counter()
-        ann.search(sample.vectors[row : row + 1], DEPTH, refine)
+        search(sample.vectors[row : row + 1])
         alone.append(time.perf_counter() - began)
     single, batch = (1e3 * statistics.median(seconds) for seconds in (alone, batches))
     return Searched(found, single, batch)
 
 
-def judged(ann: Ann, sample: Sample, setting: int | None, searched: Searched) -> Point:
-    """What was found, held against exact search."""
-    right = exact_scores(ann, sample, searched.found)
-    shallow, deep = (share(sample, right, depth) for depth in (SHALLOW, DEPTH))
+def judged(sample: Sample, setting: int | None, searched: Searched, scores: Sequence[NDArray[np.float32]]) -> Point:
+    """What was found, by its exact scores for each query, held against exact search."""
+    shallow, deep = (share(sample, scores, depth) for depth in (SHALLOW, DEPTH))
     return Point(setting, shallow, deep, searched.single, searched.batch)
 
 
 def recall(ann: Ann, sample: Sample, setting: int, refine: int) -> Share:
     """Of 100, without the time."""
-    ann.turn(setting)
-    found = [hits for some in parted(sample) for hits in ann.search(some, DEPTH, refine)]
+    search = turned(ann, setting, refine)
+    found = [hits for some in parted(sample) for hits in search(some)]
     return share(sample, exact_scores(ann, sample, found), DEPTH)
 
 

@@ -16,7 +16,7 @@ from seedcli.evaluation.plots import Curve, curves, decimals
 from seedcli.retrieval import exact
 from seedcli.retrieval.design import KINDS, TAKES, Asked, written
 from seedcli.retrieval.recall import BATCH, DEPTH
-from seedcli.stages.faiss_index import Unindexed, sampled
+from seedcli.stages.measuring import Unindexed, sampled
 from seedcli.stages.stage import Outcome, Stage, perform
 
 REPEATS = 5  # searches whose median is told of exact search

@@ -1,7 +1,4 @@
-"""Vectors that are searched approximately, by faiss: built, measured against exact search, and opened.
-
-Letters: Q queries, D width.
-"""
+"""Vectors that are searched approximately, by faiss: built, measured against exact search, and opened."""
 
 import difflib
 import re
@@ -11,36 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seedcli.base.config import options
 from seedcli.base.errors import ConfigError, DataError
-from seedcli.base.files import cache_folder
 from seedcli.base.machine import bytes_of, give_back_memory, resident
-from seedcli.base.manifest import Manifest, digest, finished, result_options
+from seedcli.base.manifest import Manifest, result_options
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.configs.index import Faiss, IndexConfig
 from seedcli.configs.search import SearchConfig
-from seedcli.data.batches import permuted
-from seedcli.retrieval import ann, exact, recall
+from seedcli.retrieval import ann, recall
 from seedcli.retrieval.ann import AT_ONCE, Ann, Rows
 from seedcli.retrieval.design import KINDS, Asked, Design, design
-from seedcli.retrieval.matrix import FLOATS, HELD, Matrix
-from seedcli.retrieval.recall import DEPTH, Point, Sample
-from seedcli.retrieval.run_files import read_run, write_run
+from seedcli.retrieval.matrix import FLOATS, HELD
+from seedcli.retrieval.recall import Point
 from seedcli.retrieval.runs import Ranking
-from seedcli.retrieval.vectors import names_of, open_shards
 from seedcli.stages.estimates import LIBRARIES, announce
-from seedcli.stages.flat_index import FlatIndex
-from seedcli.stages.questions import Questions, read_questions
-from seedcli.stages.stage import Outcome, Stage, hush_libraries
+from seedcli.stages.measuring import Unindexed, sampled, told_measured
+from seedcli.stages.questions import Questions
+from seedcli.stages.stage import Outcome, Stage
 from seedcli.stages.vector_index import VectorIndex
 
 FILE = "index.faiss"
 PARTS = "parts"  # what a killed command goes on with
 KNOWN = ("flat", "bm25", *KINDS)
-RULES = 1  # to be raised when exact search for a sample would bring something else
 
 
 class FaissIndex(VectorIndex):
@@ -82,31 +73,18 @@ class FaissIndex(VectorIndex):
         return self.path.stat().st_size + sum(shard.id_bytes for shard in self.shards)
 
 
-class Unindexed(FlatIndex):
-    """The vectors that an index is being built of."""
-
-    def __init__(self, folder: Path, runtime: Runtime):
-        self.vectors, self.encoded, self.shards = folder, finished(folder, "encode"), open_shards(folder)
-        self.granted, self.runtime = None, runtime
-
-    @cached_property
-    def documents(self) -> int:
-        """Different ids."""
-        return len(np.unique(names_of(self.shards).at()))
-
-    @property
-    def each(self) -> float:
-        """Vectors of a document on average."""
-        return self.size / self.documents
-
-
 def check_exact(config: IndexConfig) -> None:
     """Raises ConfigError for an option of approximate indexes."""
-    plain = result_options(IndexConfig(config.out))
+    if given := given_of_faiss(config):
+        first = next(iter(given.values()))
+        raise ConfigError(f"{first}: for approximate indexes, such as --kind hnsw; {config.kind} takes none of that")
+
+
+def given_of_faiss(config: IndexConfig) -> dict[str, str]:
+    """The options of approximate indexes that aren't as they come: their keys, and how each is typed."""
+    plain, typed = result_options(IndexConfig(config.out)), {each.key: each.typed for each in options(IndexConfig)}
     given = [key for key, value in result_options(config).items() if key.startswith("faiss.") and value != plain[key]]
-    if given or config.queries is not None:
-        flag = next(option.typed for option in options(IndexConfig) if option.key == (given or ["queries"])[0])
-        raise ConfigError(f"{flag}: for approximate indexes, such as --kind hnsw; {config.kind} takes none of that")
+    return {key: typed[key] for key in (*given, *(["queries"] if config.queries is not None else []))}
 
 
 def designed(config: IndexConfig, vectors: int, width: int) -> Design:
@@ -175,20 +153,15 @@ def measure(
     give_back_memory()  # what is let go of meanwhile would count against the index
     before = resident()
     opened = Ann(path, rows, source.each, stage.runtime.device)
-    searched = recall.searched(opened, sample, made.setting, refine)
+    searched = recall.searched(sample, recall.turned(opened, made.setting, refine))
     held = resident() - before
-    chosen = recall.judged(opened, sample, made.setting, searched)
+    chosen = recall.judged(sample, made.setting, searched, recall.exact_scores(opened, sample, searched.found))
     points = recall.points(opened, sample, chosen, refine, target or 0.0, stage.progress)
     if target is not None:
         chosen = recall.cheapest(opened, sample, points, refine, target, stage.progress)
         points = sorted({*points, chosen}, key=lambda point: point.setting or 0)
         stage.progress.say(told_target(target, chosen, made, refine))
-    told = {
-        "queries": len(sample.names), "of": "queries" if config.queries else "corpus",
-        "milliseconds": chosen.single, "milliseconds_64": chosen.batch, "disk": path.stat().st_size, "memory": held,
-        "points": [point._asdict() for point in points],
-    }  # fmt: skip
-    found = {"recall@10": chosen.recall_10.mean, "recall@100": chosen.recall_100.mean, "measured": told}
+    found = told_measured(config, sample, chosen, points, {"disk": path.stat().st_size, "memory": held})
     return found | ({made.knob: chosen.setting} if made.knob else {})
 
 
@@ -203,41 +176,3 @@ def told_target(target: float, chosen: Point, made: Design, refine: int) -> str:
     )
     more = more if made.knob == "probes" else f"--set faiss.ef_construction and faiss.m link more; {more}"
     return f"--target-recall {target:g}: out of reach: {finds}, the most, and is kept; {more}"
-
-
-def sampled(config: IndexConfig, stage: Stage, source: Unindexed) -> Sample:
-    """Queries, or vectors of the corpus in their place, with what exact search finds for them, kept in the cache."""
-    given, count = config.faiss, config.faiss.sample
-    if config.queries is None:
-        rows = Rows(source.shards)
-        vectors = rows.at(rows.sample(count, given.seed, 2))
-        stage.progress.say(
-            f"measured with {len(vectors):,} vectors of the corpus, which find themselves: questions find less, "
-            "and --queries takes some"
-        )
-    else:
-        vectors = encoded(read_questions(config.queries, None), count, given.seed, source)
-        stage.progress.say(f"measured with {len(vectors):,} of the queries of {config.queries}")
-    asked = stage.inputs["queries"].identity if config.queries else None
-    key = [RULES, stage.inputs["vectors"].identity, asked, count, given.seed, given.metric, DEPTH]
-    kept, names = cache_folder() / f"exact-{digest(key)[:16]}.parquet", [str(row) for row in range(len(vectors))]
-    if not kept.is_file():
-        write_run(kept, truth(source, vectors, given.metric == "cosine", stage), "exact")
-    return Sample(names, vectors, read_run(kept))
-
-
-def encoded(questions: Questions, count: int, seed: int, source: Unindexed) -> NDArray[np.float32]:
-    """Some of the queries as vectors [Q, D], drawn by the seed."""
-    total = len(questions.queries)
-    drawn = np.sort(permuted(np.arange(min(count, total), dtype=np.int64), total, seed, 3))
-    if questions.vectors is None:
-        hush_libraries()
-    return source.encode(questions.at(drawn.tolist()))
-
-
-def truth(source: Unindexed, vectors: NDArray[np.float32], unit: bool, stage: Stage) -> Iterator[Ranking]:
-    """What exact search finds."""
-    matrix = Matrix(source.shards, stage.runtime.device, FLOATS[stage.runtime.device.type], unit=unit)  # read once
-    asked = Rows(source.shards, unit).of_length(vectors)
-    names = [str(row) for row in range(len(asked))]
-    return exact.search(names, asked, matrix, DEPTH, stage.progress, source.each)

@@ -26,7 +26,7 @@ def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
         if config.compare:
             raise ConfigError("--compare measures indexes in folders: leave --store out")
         check_options(config)
-    if (config.kind in {"flat", "bm25"} or config.store is not None) and not config.compare:
+    if config.kind in {"flat", "bm25"} and not config.compare:
         check_exact(config)
     if config.vectors is None:
         return word_inputs(config, progress)

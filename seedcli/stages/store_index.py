@@ -1,42 +1,30 @@
-"""Vectors that Milvus holds: seed index --store puts them there, and what it finds is scored once more from the disk.
-
-Letters: Q queries, D width, c candidates of a query.
-"""
+"""Vectors that Milvus holds: seed index --store puts them there, and seed search scores what it finds anew."""
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from seedcli.base.errors import ConfigError, DataError
-from seedcli.base.manifest import Manifest, finished
+from seedcli.base.machine import bytes_in
+from seedcli.base.manifest import Manifest
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import Runtime
 from seedcli.configs.index import IndexConfig
 from seedcli.configs.search import SearchConfig
-from seedcli.retrieval import exact
-from seedcli.retrieval.exact import NOTHING, Hits
-from seedcli.retrieval.fast import error_bound
-from seedcli.retrieval.matrix import LEAST, Matrix, Place
-from seedcli.retrieval.milvus import (
-    EMBEDDED,
-    KINDS,
-    LETTERS,
-    MOST,
-    Mark,
-    Store,
-    address,
-    check_installed,
-    index_of,
-    is_path,
-)
+from seedcli.retrieval import recall
+from seedcli.retrieval.matrix import Place
+from seedcli.retrieval.milvus import EMBEDDED, KINDS, LETTERS, Mark, Store, address, check_installed, index_of, is_path
+from seedcli.retrieval.recall import DEPTH
 from seedcli.retrieval.runs import Ranking
-from seedcli.retrieval.vectors import Shard, open_shards
+from seedcli.retrieval.stored import HITS, Stored
+from seedcli.retrieval.vectors import Shard
 from seedcli.stages.estimates import LIBRARIES, announce
+from seedcli.stages.faiss_index import check_exact, given_of_faiss
+from seedcli.stages.measuring import Unindexed, sampled, told_measured
 from seedcli.stages.questions import Questions
 from seedcli.stages.stage import Outcome, Stage
 from seedcli.stages.vector_index import VectorIndex
@@ -44,8 +32,7 @@ from seedcli.stages.vector_index import VectorIndex
 BATCH = 4 << 20  # bytes of vectors that are sent together
 ON_DISK, IN_MEMORY = 2, 4  # milvus-lite takes so many times what the vectors do; measured: benchmarks/scale.py
 FILLING, MOST_FILLING = 16, 2 << 30  # and while it is filled, for those that it hasn't written yet
-HITS, AT_ONCE = 1 << 18, 256  # of one request: hits of all its queries, and queries
-WIDER = 4  # times as many candidates, where these don't settle a query
+MEASURING = {"faiss.measure", "faiss.sample", "faiss.seed", "queries"}  # what its approximate kinds take of faiss's
 
 
 class StoreIndex(VectorIndex):
@@ -54,68 +41,22 @@ class StoreIndex(VectorIndex):
     def __init__(self, folder: Path, manifest: Manifest, config: SearchConfig, runtime: Runtime, progress: Progress):
         super().__init__(folder, manifest, config, runtime)
         told = manifest.metrics["store"]
-        self.mark = Mark(str(self.encoded.identity), self.size, self.shards[0].width, manifest.config["kind"])
-        self.longest, self.index = float(told["longest"]), index_of(self.mark)
+        mark = Mark(str(self.encoded.identity), self.size, self.shards[0].width, manifest.config["kind"])
         self.store = Store(beside(folder, told["uri"]), told["collection"], config.patience, progress)
-        self.matrix = Matrix(self.shards, torch.device("cpu"), LEAST)  # of which few vectors are read
-        check_held(self.store, self.mark, folder, config.accept_deletions, progress)
+        each = self.size / max(1, self.passages)
+        self.stored = Stored(self.store, mark, self.shards, float(told["longest"]), each)
+        check_held(self.store, mark, folder, config.accept_deletions, progress)
         self.store.load()
 
     def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
         names, vectors = [query.id for query in questions.queries], self.encode(questions)
-        wanted = min(exact.count_of(depth, self.size / max(1, self.passages)), self.size, MOST)
-        several = max(1, min(AT_ONCE, HITS // max(1, wanted)))
+        several = self.stored.at_once(depth)
         with progress.track("search", len(names), "queries") as advance:
             for begin in range(0, len(names), several):
-                found = self.nearest(vectors[begin : begin + several], depth, wanted)
+                found = self.stored.search(vectors[begin : begin + several], depth)
                 for query, hits in zip(names[begin : begin + several], found, strict=True):
                     yield hits.ranking(query)
                 advance(len(found))
-
-    def nearest(self, vectors: NDArray[np.float32], depth: int, wanted: int) -> list[Hits]:
-        """The first `depth` passages for each query [Q, D], out of so many candidates, or more where these settle none.
-
-        Raises DataError for a query that holds no numbers.
-        """
-        if not np.isfinite(vectors).all():
-            raise DataError("a query's vector holds NaN or an infinite number; look for it in the model's weights")
-        queries, hits = torch.from_numpy(np.ascontiguousarray(vectors)), [NOTHING] * len(vectors)
-        left = np.arange(len(vectors))
-        while len(left):
-            answers = self.store.search(vectors[left], wanted, self.index)
-            unsure = list[int]()
-            for place, (scores, own) in zip(left.tolist(), self.scored(queries[left], answers), strict=True):
-                hits[place] = own.first(depth)
-                if len(scores) == wanted < self.size and not self.settled(
-                    hits[place], scores[-1], queries[place], depth
-                ):
-                    unsure.append(place)
-            if wanted == MOST:
-                break
-            left, wanted = np.array(unsure, np.int64), min(WIDER * wanted, self.size, MOST)
-        return hits
-
-    def scored(
-        self, queries: torch.Tensor, answers: Sequence[tuple[list[int], list[float]]]
-    ) -> Iterator[tuple[list[float], Hits]]:
-        """The store's scores of each query [Q, D], and its hits with those of the vectors on the disk."""
-        counts = np.array([len(rows) for rows, _ in answers], np.int64)
-        rows = np.array([row for own, _ in answers for row in own], np.int64)
-        if len(rows) and not 0 <= rows.min() <= rows.max() < self.size:
-            raise DataError(f"{self.store}: {self.store.collection} holds rows that seed index didn't put there")
-        owners = np.repeat(np.arange(len(answers)), counts)
-        found = exact.split(exact.scored(queries, owners, rows, self.matrix), counts)
-        return zip((scores for _, scores in answers), found, strict=True)
-
-    def settled(self, hits: Hits, least: float, query: torch.Tensor, depth: int) -> bool:
-        """Whether no vector below the `least` score that the store told may stand among the first `depth`.
-
-        An approximate index may have passed over others; its hits are taken as they are, once they are enough.
-        """
-        if len(hits.rows) < depth:
-            return False
-        error = float(error_bound(query[None], self.longest)[0])
-        return self.mark.kind != "flat" or float(hits.scores[-1]) > least + error
 
     def memory(self) -> int:
         """Bytes that a search holds beside the libraries; milvus-lite holds all vectors."""
@@ -129,7 +70,8 @@ class StoreIndex(VectorIndex):
 def build_store(config: IndexConfig, stage: Stage) -> Outcome:
     """The vectors in a collection of Milvus; the folder is the manifest that points at them."""
     folder, uri = Path(stage.inputs["vectors"].path), address(str(config.store))
-    shards, encoded = open_shards(folder), finished(folder, "encode")
+    source, metrics = Unindexed(folder, stage.runtime), dict[str, Any]()
+    shards = source.shards
     mark = Mark(stage.inputs["vectors"].identity, sum(shard.size for shard in shards), shards[0].width, config.kind)
     name = config.collection or f"seed_{mark.vectors[:16]}_{mark.kind}"
     if is_path(uri):
@@ -141,10 +83,25 @@ def build_store(config: IndexConfig, stage: Stage) -> Outcome:
         if (count := store.count()) != mark.size:
             held = f"{name} holds {count:,} vectors in place of {mark.size:,}"
             raise DataError(f"{store}: {held}; see who else writes to it, and make it anew with --overwrite")
+        if config.kind != "flat" and config.faiss.measure:
+            store.load()
+            metrics = measure(config, stage, source, Stored(store, mark, shards, longest, source.each))
     index = index_of(mark)
     place = {"uri": seen_from(stage.folder, uri), "collection": name, "longest": longest, "index": index.type}
-    passages = encoded.metrics.get("passages", mark.size)
-    return Outcome([], {"passages": passages, "vectors": mark.size, "width": mark.width, "store": place | index.build})
+    made = {"passages": source.passages, "vectors": mark.size, "width": mark.width, "store": place | index.build}
+    return Outcome([], made | metrics)
+
+
+def measure(config: IndexConfig, stage: Stage, source: Unindexed, stored: Stored) -> dict[str, Any]:
+    """Recall and time as searches will have them; the disk's bytes where the store lies on this machine."""
+    sample = sampled(config, stage, source)
+    with stage.progress.track("measure", len(sample.names), "queries") as advance:
+        found = recall.searched(sample, lambda vectors: stored.search(vectors, DEPTH))
+        advance(len(sample.names))
+    point = recall.judged(sample, None, found, [hits.scores for hits in found.found])
+    uri = stored.store.uri
+    size = {"disk": bytes_in(Path(uri))} if is_path(uri) else {}
+    return told_measured(config, sample, point, [point], size)
 
 
 def make_collection(store: Store, mark: Mark, letters: int, overwrite: bool) -> None:
@@ -210,12 +167,16 @@ def batches(shards: Sequence[Shard]) -> Iterator[Place]:
 
 
 def check_options(config: IndexConfig) -> None:
-    """Raises ConfigError when an index can't be stored as it is asked for."""
+    """Raises ConfigError when an index can't be stored, or measured, as it is asked for."""
     uri = address(str(config.store))
     check_installed(uri)
     kinds = EMBEDDED if is_path(uri) else KINDS
     if config.kind not in kinds:
         raise ConfigError(f"--kind {config.kind}: {'milvus-lite' if is_path(uri) else 'Milvus'} has {', '.join(kinds)}")
+    if config.kind == "flat":
+        check_exact(config)
+    elif other := [typed for key, typed in given_of_faiss(config).items() if key not in MEASURING]:
+        raise ConfigError(f"{other[0]}: Milvus's {config.kind} takes none of that")
 
 
 def check_held(store: Store, mark: Mark, folder: Path, accept_deletions: bool, progress: Progress) -> None:

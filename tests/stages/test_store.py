@@ -407,6 +407,36 @@ def test_approximate_indexes_give_exact_scores_of_what_they_find(chain, tmp_path
     assert (made["index_type"], built[1], made["params"][built[1]]) == built
 
 
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_what_approximate_indexes_find_is_measured(chain, tmp_path, perform, kind):
+    store = f"milvus:{tmp_path / 'lite.db'}"
+    perform("index", out=tmp_path / kind, vectors=chain.vectors, store=store, kind=kind, queries=chain.beir)
+    runs = []
+    for index in (tmp_path / kind, chain.flat):
+        out = tmp_path / f"run-of-{index.name}"
+        perform("search", out=out, index=[str(index)], queries=chain.beir, depth=100)
+        runs.append(read_run(out / "run.trec"))
+    told = finished(tmp_path / kind, "index").metrics
+    for depth in (10, 100):
+        found, right = ([{*run.ranking(name)[0][:depth].tolist()} for name in runs[1].queries] for run in runs)
+        shares = [len(own & true) / len(true) for own, true in zip(found, right, strict=True)]
+        assert told[f"recall@{depth}"] == pytest.approx(np.mean(shares), abs=1e-12)
+    measured = told["measured"]
+    assert (measured["queries"], measured["of"]) == (60, "queries")
+    assert measured["milliseconds"] > 0
+    assert measured["disk"] == sum(path.stat().st_size for path in (tmp_path / "lite.db").rglob("*") if path.is_file())
+
+
+def test_nothing_is_measured_where_nothing_is_to_be(chain, tmp_path, perform):
+    flags = {"vectors": chain.vectors, "store": f"milvus:{tmp_path / 'lite.db'}", "kind": "hnsw"}
+    perform("index", out=tmp_path / "index", **flags, **{"faiss.measure": False})
+    assert "measured" not in finished(tmp_path / "index", "index").metrics
+    told = refusal(perform, "index", out=tmp_path / "other", **flags, **{"faiss.target_recall": 0.9})
+    assert told == "--target-recall: Milvus's hnsw takes none of that"
+    told = refusal(perform, "index", out=tmp_path / "other", **flags | {"kind": "flat"}, queries=chain.beir)
+    assert told == "--queries: for approximate indexes, such as --kind hnsw; flat takes none of that"
+
+
 def test_questions_fusion_and_resumption_go_as_with_any_index(chain, stored, tmp_path, perform):
     hits = seed.open_index(stored).search("what does the otter eat", depth=5)
     assert hits == seed.open_index(chain.flat).search("what does the otter eat", depth=5)
