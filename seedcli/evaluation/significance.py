@@ -16,13 +16,14 @@ Correction = Literal["holm", "bonferroni", "bh", "none"]
 LEVEL = 0.05
 POWER = 0.8
 AT_ONCE = 1 << 18  # draws held at a time
+LEAST, HALVINGS = -300.0, 60  # the logarithm of the smallest p of several seeds; steps to find one, to 1e-13 of it
 
 
 class Errors(NamedTuple):
-    """The standard error of a mean difference, and its degrees of freedom."""
+    """The variance of a mean difference in parts, one for each thing that was drawn at random, with their freedoms."""
 
-    error: NDArray[np.float64]  # [M]
-    freedom: NDArray[np.float64]  # [M]
+    variances: NDArray[np.float64]  # [C, M]
+    freedoms: NDArray[np.float64]  # [C, 1]
 
 
 def every_sign(queries: int, permutations: int) -> bool:
@@ -67,58 +68,66 @@ def bootstrap_intervals(values: NDArray[np.float64], resamples: int, seed: int) 
 
 
 def errors(one: NDArray[np.float64], other: NDArray[np.float64]) -> Errors:
-    """Of the mean difference of two systems of one or more runs each, [S, Q, M], [S', Q, M] -> [M].
+    """Of the mean difference of two systems of one or more runs each, [S, Q, M], [S', Q, M].
 
-    Queries are drawn at random, and so are the seeds of a system that has several. The variance of the difference is
-    then that of the queries' differences, averaged over seeds, over Q, plus for each such system the variance of its
-    seeds' means over S, less what of the latter is seed by query and so is in the former already. The degrees of
-    freedom are Satterthwaite's: the t-test becomes a quasi-F test of two crossed random factors (Clark 1973). Seeds
-    are few: two leave about one degree of freedom. A system of one run is taken as it is.
+    Queries are drawn at random, and so are the seeds of a system that has several: the parts are the variance of the
+    queries' differences, averaged over seeds, over Q, and for each such system that of its seeds' means over S. A
+    system of one run is taken as it is.
     """
     queries = one.shape[1]
     differences = one.mean(axis=0) - other.mean(axis=0)  # [Q, M]
-    variance = differences.var(axis=0, ddof=1) / queries if queries > 1 else np.full(differences.shape[1], np.nan)
-    parts = variance**2 / max(1, queries - 1)
+    variances = [differences.var(axis=0, ddof=1) / queries if queries > 1 else np.full(differences.shape[1], np.nan)]
+    freedoms = [max(1, queries - 1)]
     for runs in (one, other):
-        seeds = len(runs)
-        if seeds == 1 or queries == 1:
-            continue
-        means = runs.mean(axis=1)  # [S, M]
-        rest = runs - means[:, None] - runs.mean(axis=0) + means.mean(axis=0)
-        within = (rest**2).sum(axis=(0, 1)) / ((seeds - 1) * (queries - 1)) / (seeds * queries)
-        between = means.var(axis=0, ddof=1) / seeds
-        variance = variance + np.maximum(0, between - within)
-        parts = parts + np.where(between > within, between**2 / (seeds - 1), 0)
-    freedom = np.divide(variance**2, parts, out=np.ones_like(variance), where=parts > 0)
-    return Errors(np.sqrt(variance), freedom)
+        if (seeds := len(runs)) > 1:
+            variances.append(runs.mean(axis=1).var(axis=0, ddof=1) / seeds)
+            freedoms.append(seeds - 1)
+    return Errors(np.stack(variances), np.array(freedoms, np.float64)[:, None])
 
 
 def t_test(means: NDArray[np.float64], spread: Errors) -> NDArray[np.float64]:
-    """p-values of mean differences, two-sided; 1 where a single query gives no error. [M] -> [M]"""
+    """p-values of mean differences, two-sided; 1 where a single query gives no error. [M] -> [M]
+
+    With one part it is Student's. With several, p is where the mean lies on the edge of `half_width`, which never
+    calls equal systems different more often than it says, whatever the parts' true variances are; few seeds cost power.
+    """
     from scipy.special import stdtr
 
-    sure = np.where((means != 0) & (spread.error == 0), np.inf, 0)
-    t = np.divide(means, spread.error, out=sure, where=spread.error > 0)
-    p: NDArray[np.float64] = 2 * stdtr(spread.freedom, -np.abs(t))
-    return p
+    total = spread.variances.sum(axis=0)
+    if len(spread.variances) == 1:
+        sure = np.where((means != 0) & (total == 0), np.inf, 0)
+        t = np.divide(means, np.sqrt(total), out=sure, where=total > 0)
+        p: NDArray[np.float64] = 2 * stdtr(spread.freedoms[0], -np.abs(t))
+        return p
+    low, high = np.full(len(means), LEAST), np.zeros(len(means))  # logarithms of p
+    for _ in range(HALVINGS):
+        between = (low + high) / 2
+        outside = np.abs(means) > half_width(np.exp(between), spread)
+        low, high = np.where(outside, low, between), np.where(outside, between, high)
+    return np.where(total > 0, np.exp(high), np.where((means != 0) & (total == 0), 0, 1))
+
+
+def half_width(level: float | NDArray[np.float64], spread: Errors) -> NDArray[np.float64]:
+    """Half of the interval that leaves out a true difference with a chance of `level` at most; [M].
+
+    Each part of the variance counts by the quantile of its own degrees of freedom (Banerjee 1960).
+    """
+    from scipy.special import stdtrit
+
+    quantiles = stdtrit(spread.freedoms, np.asarray(level) / 2)  # [C, M], or [C, 1]
+    width: NDArray[np.float64] = np.sqrt((quantiles**2 * spread.variances).sum(axis=0))
+    return width
 
 
 def t_interval(means: NDArray[np.float64], spread: Errors) -> NDArray[np.float64]:
     """[M] -> [M, 2]"""
-    from scipy.special import stdtrit
-
-    half = stdtrit(spread.freedom, 1 - LEVEL / 2) * spread.error
+    half = half_width(LEVEL, spread)
     return np.stack([means - half, means + half], axis=-1)
 
 
 def detectable(spread: Errors) -> NDArray[np.float64]:
-    """The smallest true difference that such a t-test, at LEVEL and two-sided, finds with a chance of POWER; [M]."""
-    from scipy.special import stdtrit
-
-    found: NDArray[np.float64] = spread.error * (
-        stdtrit(spread.freedom, 1 - LEVEL / 2) + stdtrit(spread.freedom, POWER)
-    )
-    return found
+    """The smallest true difference that such a test, two-sided at LEVEL, finds with a chance of about POWER; [M]."""
+    return half_width(LEVEL, spread) + half_width(2 * (1 - POWER), spread)
 
 
 def corrected(p_values: NDArray[np.float64], correction: Correction) -> NDArray[np.float64]:

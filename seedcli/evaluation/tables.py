@@ -19,9 +19,7 @@ TESTS = {
     "permutation": "paired sign-flip permutation test of the mean difference, two-sided",
     "t": "paired t-test of the mean difference, two-sided",
 }
-SEEDS = (
-    "t-test of the mean difference over queries and seeds, both drawn at random (Satterthwaite's degrees of freedom)"
-)
+SEEDS = "t-test of the mean difference over queries and seeds, both drawn at random, each by its own t (Banerjee)"
 CORRECTIONS = {
     "holm": "Holm's correction",
     "bonferroni": "Bonferroni's correction",
@@ -30,7 +28,7 @@ CORRECTIONS = {
 }
 DIFFERENCES = (
     "d_z: the mean difference in standard deviations of the queries' differences. Detectable: the smallest true "
-    f"difference that this many queries show with a chance of {100 * POWER:.0f} % in one test at {LEVEL}."
+    f"difference that this many queries show with a chance of about {100 * POWER:.0f} % in one test at {LEVEL}."
 )
 TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",

@@ -67,7 +67,7 @@ def test_the_table_marks_significant_differences_and_says_how_they_were_found():
         "(all 256 signs); Holm's correction over 4 tests.",
         "",
         "d_z: the mean difference in standard deviations of the queries' differences. Detectable: the smallest true "
-        "difference that this many queries show with a chance of 80 % in one test at 0.05.",
+        "difference that this many queries show with a chance of about 80 % in one test at 0.05.",
         "",
         "| difference | measure | mean | p | corrected | d_z | won / tied / lost | detectable |",
         "| :-- | :-- | --: | --: | --: | --: | --: | --: |",

@@ -116,7 +116,7 @@ def test_t_test_and_interval_are_scipys():
 
 
 def test_no_spread_is_no_difference_or_a_sure_one():
-    none = Errors(np.zeros(2), np.ones(2))
+    none = Errors(np.zeros((1, 2)), np.ones((1, 1)))
     assert t_test(np.array([0, 0.1]), none).tolist() == [1, 0]
 
 
@@ -141,38 +141,60 @@ def test_corrections_by_hand():
 @pytest.mark.parametrize("queries", [20, 200])
 def test_a_detectable_difference_is_found_four_times_in_five(queries):
     """By the t-test's power, from the noncentral t distribution."""
-    spread = Errors(np.array([1 / np.sqrt(queries)]), np.array([queries - 1.0]))
-    (noncentral,) = detectable(spread) / spread.error
+    spread = Errors(np.array([[1 / queries]]), np.array([[queries - 1.0]]))
+    (noncentral,) = detectable(spread) * np.sqrt(queries)
     bound = stats.t.ppf(0.975, queries - 1)
     assert stats.nct.sf(bound, queries - 1, noncentral) == pytest.approx(0.8, abs=0.005)
 
 
-@pytest.mark.parametrize(("seeds", "others"), [(3, 1), (3, 3), (2, 2), (5, 1)])
-@pytest.mark.parametrize("effect", [0.0, 0.01, 0.1])
-def test_a_test_with_seeds_is_rarely_wrong_where_seeds_alone_differ(seeds, others, effect):
-    """1,500 pairs of equal systems, each of whose seeds moves all queries alike by so much."""
-    rng, queries, pairs = np.random.default_rng([seeds, others]), 100, 1_500
+@pytest.mark.parametrize(("seeds", "others"), [(2, 1), (3, 1), (5, 1), (2, 2), (3, 3), (2, 5)])
+@pytest.mark.parametrize("effect", [0.0, 0.02, 0.1])
+def test_a_test_with_seeds_is_no_more_often_wrong_than_it_says(seeds, others, effect):
+    """4,000 pairs of equal systems; each seed of the first moves all queries alike by so much."""
+    rng, queries, pairs = np.random.default_rng([seeds, others]), 100, 4_000
     texts = rng.normal(0, 0.3, (queries, pairs))
 
-    def system(count):
+    def system(count, effect):
         values = texts + rng.normal(0, 0.1, texts.shape)
         if count == 1:
             return values[None]
         return values + rng.normal(0, effect, (count, 1, pairs)) + rng.normal(0, 0.1, (count, *texts.shape))
 
-    one, other = system(seeds), system(others)
+    one, other = system(seeds, effect), system(others, 0)
     means = one.mean(axis=(0, 1)) - other.mean(axis=(0, 1))
-    wrong = (t_test(means, errors(one, other)) < 0.05).mean()
-    alone = (t_test(means, errors(one.mean(axis=0)[None], other.mean(axis=0)[None])) < 0.05).mean()
-    assert 0.01 < wrong < 0.09
-    assert (alone > 0.3) == (effect == 0.1)  # what a test of the queries alone would say
+    p = t_test(means, errors(one, other))
+    for level in (0.05, 0.01, 0.001):
+        assert (p < level).mean() <= level + 2.6 * np.sqrt(level / pairs)
+    alone = t_test(means, errors(one.mean(axis=0)[None], other.mean(axis=0)[None]))
+    assert ((alone < 0.05).mean() > 0.3) == (effect == 0.1)  # what a test of the queries alone would say
 
 
-def test_errors_with_seeds_are_as_by_hand():
-    """Seed means 0.5 and 0.7, the other system 0: their variance 0.02 / 2 comes on top of the queries'."""
+def test_several_seeds_find_what_is_there():
+    """A gain of three times the seeds' deviation, by five seeds on either side."""
+    rng = np.random.default_rng(0)
+    one, other = (gain + rng.normal(0, 0.02, (5, 1, 500)) + rng.normal(0, 0.1, (5, 200, 500)) for gain in (0.06, 0))
+    found = t_test(one.mean(axis=(0, 1)) - other.mean(axis=(0, 1)), errors(one, other)) < 0.05
+    assert found.mean() > 0.9
+
+
+def test_a_test_with_seeds_is_as_by_hand():
+    """Seed means 0.5 and 0.7, the other system 0: queries vary by 0.01 / 3 (2 freedoms), seeds by 0.02 / 2 (1)."""
     base = np.array([0.4, 0.5, 0.6])
-    one = np.stack([base, base + 0.2])[:, :, None]
-    error, freedom = errors(one, np.zeros((1, 3, 1)))
-    queries, between = 0.01 / 3, 0.02 / 2
-    assert error.tolist() == pytest.approx([np.sqrt(queries + between)])
-    assert freedom.tolist() == pytest.approx([(queries + between) ** 2 / (queries**2 / 2 + between**2 / 1)])
+    one, means = np.stack([base, base + 0.2])[:, :, None], np.array([0.6])
+    spread = errors(one, np.zeros((1, 3, 1)))
+    np.testing.assert_allclose(spread.variances, [[0.01 / 3], [0.02 / 2]])
+    assert spread.freedoms.tolist() == [[2], [1]]
+    half = np.sqrt(stats.t.ppf(0.975, 2) ** 2 * 0.01 / 3 + stats.t.ppf(0.975, 1) ** 2 * 0.01)
+    np.testing.assert_allclose(t_interval(means, spread), [[0.6 - half, 0.6 + half]])
+    (p,) = t_test(means, spread)
+    edge = np.sqrt(stats.t.ppf(1 - p / 2, 2) ** 2 * 0.01 / 3 + stats.t.ppf(1 - p / 2, 1) ** 2 * 0.01)
+    assert edge == pytest.approx(0.6, rel=1e-9)
+
+
+def test_seeds_that_agree_to_the_digit_leave_the_test_of_the_queries():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(0.1, 1, (40, 3)), rng.normal(0, 1, (40, 3))
+    means = (one - other).mean(axis=0)
+    several = t_test(means, errors(np.stack([one, one, one]), other[None]))
+    np.testing.assert_allclose(several, stats.ttest_rel(one, other).pvalue, rtol=1e-9)
+    assert t_test(np.array([0, 0.1, 0]), errors(np.ones((2, 4, 3)), np.ones((2, 4, 3)))).tolist() == [1, 0, 1]
