@@ -224,6 +224,10 @@ def test_a_report_tells_its_numbers(chain):
     summary = json.loads((chain.report / "report.json").read_text())["runs"]
     assert report.means["dense"]["mrr@10"] == summary["dense"]["means"]["mrr@10"]
     assert report.p_values == {"dense": summary["dense"]["p_values"]}
+    assert report.corrected == {"dense": summary["dense"]["corrected"]}
+    assert [(test["system"], test["measure"]) for test in report.tests] == [
+        ("dense", name) for name in report.corrected["dense"]
+    ]
     assert str(report) == (chain.report / "report.md").read_text()
 
 

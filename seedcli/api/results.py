@@ -212,8 +212,18 @@ class Report(Result):
 
     @property
     def p_values(self) -> dict[str, dict[str, float]]:
-        """Run -> measure -> p-value of its difference from the baseline, which itself has none."""
+        """Run -> measure -> p-value of its difference from the baseline, which itself has none; of that test alone."""
         return {name: run["p_values"] for name, run in self._summary["runs"].items() if "p_values" in run}
+
+    @property
+    def corrected(self) -> dict[str, dict[str, float]]:
+        """The same, corrected for all tests of the table: what † goes by."""
+        return {name: run["corrected"] for name, run in self._summary["runs"].items() if "corrected" in run}
+
+    @property
+    def tests(self) -> list[dict[str, Any]]:
+        """Each tested difference of two systems in a measure, with its interval, p-values, effect size and counts."""
+        return list(self._summary["tests"])
 
     @cached_property
     def _summary(self) -> dict[str, Any]:

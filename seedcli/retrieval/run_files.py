@@ -195,7 +195,9 @@ def _arrow_columns(table: "pa.Table", numbers: dict[str, int]) -> Columns:
     queries = pa.concat_arrays(table["query"].chunks).cast(pa.string()).dictionary_encode()
     own = np.array([numbers.setdefault(name, len(numbers)) for name in queries.dictionary.to_pylist()], np.int64)
     documents = _bytes_of(pa.concat_arrays(table["document"].chunks))
-    return Columns(own[queries.indices.to_numpy()], documents, table["score"].to_numpy().astype(np.float32))
+    with np.errstate(over="ignore"):  # what no float32 holds is infinite
+        scores = table["score"].to_numpy().astype(np.float32)
+    return Columns(own[queries.indices.to_numpy()], documents, scores)
 
 
 def _bytes_of(texts: "pa.Array") -> NDArray[np.bytes_]:

@@ -38,8 +38,10 @@ def inputs(config: EvaluateConfig, progress: Progress) -> dict[str, Path]:
     if config.examples and Path(config.qrels).is_file():
         raise ConfigError("--examples needs texts: give --qrels a collection")
     results.check(config)
-    every = enumerate((name, path) for name, paths in named.items() for path in paths)
-    runs = {f"runs.{row}.{name}": path for row, (name, path) in every}
+    every = [(name, path) for name, paths in named.items() for path in paths]
+    for _, path in every:
+        run_path(path)
+    runs = {f"runs.{row}.{name}": path for row, (name, path) in enumerate(every)}
     showing.check(config, runs)
     return runs | judging_inputs(config, progress)
 
@@ -49,7 +51,7 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     measures = parse_all(config.measures)
     if judges(measures):
         report_problems(config, stage)
-    tell_tuned(config, stage, named_runs(config))
+    tell_tuned(config, stage, named_runs(config), qrels)
     runs = judged_runs(config, qrels, stage.progress)
     tell_compiling(plain(measures), stage.progress)
     with stage.progress.track("evaluate", len(runs), "runs") as advance:

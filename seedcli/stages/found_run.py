@@ -19,12 +19,17 @@ class FoundRun:
     def __init__(self, path: Path):
         self.path, self.run = path, read_run(run_path(path))
 
-    def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:  # noqa: ARG002
+    def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
         """The first `depth` hits of each question that the run has. Raises DataError when it has none of them."""
         asked = [query.id for query in questions.queries]
-        if not set(self.run.queries).intersection(asked):
+        known = set(self.run.queries)
+        lacking = [query for query in asked if query not in known]
+        if len(lacking) == len(asked):
             told = f"such as {asked[0]!r:.40}, where the run has {self.run.queries[0]!r:.40}"
             raise DataError(f"{self.path}: a run of none of the {len(asked):,} queries that are asked, {told}")
+        if lacking:
+            told = f"lacks {len(lacking):,} of the {len(asked):,} queries that are asked, such as {lacking[0]!r:.40}"
+            progress.say(f"{self.path}: {told}")
         for query in asked:
             documents, scores = self.run.ranking(query)
             yield Ranking(query, [document.decode() for document in documents[:depth].tolist()], scores[:depth])

@@ -1,5 +1,6 @@
 """What runs are held against: the judgements of a collection, or the answers that its queries come with."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -85,29 +86,28 @@ def answered_queries(config: EvaluateConfig, wanted: list[str]) -> list[Query]:
     return [queries[id_] for id_ in wanted]
 
 
-def tell_tuned(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Sequence[Path]]) -> None:
-    """Tell which runs owe something to the very queries that they are judged by."""
-    collection, identity = open_collection(config.qrels), stage.inputs["qrels"].identity
+def tell_tuned(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Sequence[Path]], qrels: Qrels) -> None:
+    """Tell which runs owe something to the very judgements that they are held against."""
     each = [(name, path) for name, paths in runs.items() for path in paths]
-    told = dict.fromkeys(name for name, path in each if flattering(path, collection, identity, config.split))
+    told = dict.fromkeys(name for name, path in each if any(shared(tuned, qrels) for tuned in tunings(path)))
     if told:
         stage.progress.say(f"{', '.join(told)}: tuned on {config.qrels}, {config.split}: what follows flatters")
 
 
-def flattering(path: Path, collection: Collection, identity: str, split: str) -> bool:
-    """Whether a run was tuned on the qrels of this split."""
-    return any(
-        own == identity and (tuned == split or not collection.tells_apart(tuned, split)) for own, tuned in tunings(path)
-    )
+def shared(tuned: Qrels, qrels: Qrels) -> bool:
+    """Whether a judgement stands in both."""
+    return any(tuned[query].keys() & qrels[query].keys() for query in tuned.keys() & qrels.keys())
 
 
-def tunings(folder: Path) -> Iterator[tuple[str, str]]:
-    """The identities and splits that a run, or an index or a run that it was made of, was tuned on."""
+def tunings(folder: Path) -> Iterator[Qrels]:
+    """The judgements that a run, or an index or a run that it was made of, was tuned on, as far as they are there."""
     made = read_manifest(folder)
     if made is None:
         return
     for name, given in made.inputs.items():
+        path = Path(os.path.normpath(folder / given.path))
         if name == "tune":
-            yield given.identity, made.config["tuning"]["tune_split"]
+            if path.exists():
+                yield open_collection(path).qrels(made.config["tuning"]["tune_split"])
         elif name.startswith("index"):
-            yield from tunings(folder / given.path)
+            yield from tunings(path)

@@ -14,6 +14,7 @@ from seedcli.base.verbs import typed
 from seedcli.configs import VERBS
 from seedcli.configs.evaluate import EvaluateConfig
 from seedcli.data.sources import source_path
+from seedcli.evaluation.measures import parse_all
 from seedcli.evaluation.results_log import Board, Line, append, boards, markdown, read_log
 from seedcli.evaluation.steps import flattened
 from seedcli.stages.lineage import lineage
@@ -89,7 +90,11 @@ def leaderboard(config: EvaluateConfig, progress: Progress) -> list[Board]:
         held = [line for line in held if line.judgements == judgements and line.split == config.split]
         if not held:
             raise ConfigError(f"--leaderboard {path}: no line on {config.qrels}, split {config.split!r}")
-    found = boards(held, config.measures)
+    asked, there = parse_all(config.measures), dict.fromkeys(name for line in held for name in line.means)
+    usual = next(option.default for option in options(EvaluateConfig) if option.key == "measures")
+    if asked != usual and there.keys().isdisjoint(asked):
+        raise ConfigError(f"--leaderboard {path}: no line has {', '.join(asked)}; there are {', '.join(there)}")
+    found = boards(held, asked)
     if config.showing.between is not None and len(found) > 1:
         raise ConfigError("--between names lines of one set of judgements: name it with --qrels and --split")
     if not config.runs and config.out.name:

@@ -94,9 +94,14 @@ def run(config: SearchConfig, stage: Stage) -> Outcome:
 
 
 def questions_of_runs(config: SearchConfig) -> Questions:
-    """All queries of the runs that are given in the place of indexes."""
-    runs = [read_run(run_path(Path(source))) for source in config.index]
-    return Questions([Query(id_, "") for id_ in dict.fromkeys(id_ for run in runs for id_ in run.queries)])
+    """All queries of the runs that are given in the place of indexes. Raises DataError for one that shares none."""
+    runs = [read_run(run_path(Path(source))).queries for source in config.index]
+    for row, (source, own) in enumerate(zip(config.index, runs, strict=True)):
+        others = {id_ for other in runs[:row] + runs[row + 1 :] for id_ in other}
+        if others and others.isdisjoint(own):
+            told = f"such as {own[0]!r:.40}, where they have {next(iter(others))!r:.40}"
+            raise DataError(f"--index {source}: a run of other queries than the others, {told}")
+    return Questions([Query(id_, "") for id_ in dict.fromkeys(id_ for own in runs for id_ in own)])
 
 
 def weigh(config: SearchConfig, stage: Stage, searcher: Searcher, questions: Questions) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from unicodedata import normalize
 
@@ -13,6 +14,7 @@ from seedcli.base.errors import DataError
 from seedcli.base.progress import Silent
 from seedcli.data import answers, workers
 from seedcli.data.records import Passage, Query
+from seedcli.data.sources import open_collection
 from seedcli.evaluation.coverage import is_coverage, measure_coverage
 from seedcli.retrieval.runs import Ranking, Run, run_of
 
@@ -200,6 +202,31 @@ def test_a_run_without_any_of_the_queries_has_no_coverage():
 def test_names_of_the_measures():
     assert all(map(is_coverage, ["answers@1", "answers@100"]))
     assert not any(map(is_coverage, ["answers", "answers@0", "answer@5", "answers@5-l2"]))
+
+
+@pytest.mark.skipif("SEED_DATA" not in os.environ, reason="SEED_DATA names the folder of real data")
+def test_coverage_on_squad_is_as_the_definition_has_it():
+    """300 dev questions, each against its own passage and nineteen others in random order."""
+    squad = open_collection(str(Path(os.environ["SEED_DATA"], "squad")))
+    queries, right = list(islice(squad.queries("dev"), 300)), squad.qrels("dev")
+    passages = {passage.id: passage for passage in squad.passages()}
+    rng, ids = np.random.default_rng(0), list(passages)
+    drawn = {query.id: [*right[query.id], *rng.choice(ids, 19, replace=False).tolist()] for query in queries}
+    found = run_of(Ranking(query, hits, rng.permutation(len(hits)).astype(np.float32)) for query, hits in drawn.items())
+
+    def texts(some: Iterable[str]) -> dict[str, Passage]:
+        return {id_: passages[id_] for id_ in some}
+
+    cuts = (1, 5, 20)
+    values = measure_coverage(
+        {"run": found}, queries, [f"answers@{cut}" for cut in cuts], texts, "tokens", Silent()
+    ).values[0]
+    for row, query in enumerate(queries):
+        hits = [passages[document.decode()].text for document in found.ranking(query.id)[0].tolist()]
+        holding = [any(by_definition(text, answer) for answer in query.answers) for text in hits]
+        assert values[:, row].tolist() == [any(holding[:cut]) for cut in cuts]
+    assert 0.9 < values[2].mean() < 1.01  # an answer of SQuAD stands in its passage, if rarely as part of a word
+    assert values[0].mean() < 0.3
 
 
 @pytest.mark.skipif("SEED_DATA" not in os.environ, reason="SEED_DATA names the folder of real data")

@@ -40,7 +40,8 @@ def made_up(folder: Path, seed: int) -> tuple[Path, Path]:
             scores = rng.normal(size=kinds).astype(np.float32)
             for document in rng.choice(pool, int(rng.integers(1, 60)), replace=False):
                 score = rng.choice(scores) if rng.random() < 0.9 else np.float32(rng.normal() / 3)
-                run.append(f"{query} Q0 {document} {rng.integers(99)} {score:.9g} t")
+                score = float(score) + (rng.random() < 0.2) * 1e-12  # the same as a float32, which decides
+                run.append(f"{query} Q0 {document} {rng.integers(99)} {score:.17g} t")
     qrels += ["hopeless 0 D1 0", "hopeless 0 D2 -1", "lacking 0 D1 1"]
     run += ["hopeless Q0 D1 1 1 t", "hopeless Q0 D2 2 1 t", "unjudged Q0 D1 1 1 t"]
     rng.shuffle(run)
@@ -59,7 +60,7 @@ def theirs(run: Path, qrels: Qrels, name: str) -> list[float]:
     found: dict[str, dict[str, float]] = {}
     for line in run.read_text().splitlines():
         query, _, document, _, score, _ = line.split()
-        found.setdefault(query, {})[document] = float(score)
+        found.setdefault(query, {})[document] = float(np.float32(score))
     _, cutoff, level = parsed(name) or (0, 0, 0)
     if name == "mrr@10":
         best = {query: sorted(hits, key=lambda hit: (hits[hit], hit), reverse=True) for query, hits in found.items()}

@@ -1,11 +1,14 @@
 """Weights of a fusion: the grid, cross-validation spelled out, and never on what is searched."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from seedcli.base.errors import ConfigError, DataError
+from seedcli.cli import app
 from seedcli.retrieval.run_files import read_run, write_run
 from seedcli.retrieval.runs import Ranking
 from seedcli.stages.fusion_tuning import MOST, cross_validated, weightings
@@ -127,3 +130,17 @@ def test_a_run_of_other_queries_and_a_question_to_a_run_are_refused(found, perfo
             queries=found / "data",
             out=found / "f",
         )
+
+
+def test_runs_of_other_queries_are_not_fused_and_lacking_ones_are_told(found, perform):
+    """Without --queries all that the runs have is fused."""
+    good = read_run(found / "good.trec")
+    write_run(found / "other.trec", [Ranking("x", ["a"], np.ones(1, np.float32))], "seed")
+    runs = [str(found / "good.trec"), str(found / "other.trec")]
+    with pytest.raises(DataError, match="a run of other queries than the others, such as 'dev0', where they have 'x'"):
+        perform("search", index=runs, out=found / "f")
+    write_run(found / "some.trec", islice(good.rankings(), 5), "seed")
+    out = ["--out", str(found / "some"), "--index", str(found / "good.trec"), "--index", str(found / "some.trec")]
+    answer = CliRunner().invoke(app, ["search", *out], env={"COLUMNS": "400"})
+    assert answer.exit_code == 0, answer.output
+    assert f"some.trec: lacks 7 of the 12 queries that are asked, such as '{good.queries[5]}'" in answer.output

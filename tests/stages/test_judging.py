@@ -10,7 +10,7 @@ from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import write_json
 from seedcli.base.manifest import Input, Manifest
 from seedcli.data.sources import open_collection
-from seedcli.stages.judging import flattering, tunings
+from seedcli.stages.judging import shared, tunings
 
 PASSAGES = {"1": "Zoë lives in Paris.", "2": "Parisians.", "3": "In 1999 it rained.", "4": "Nothing."}
 QUESTIONS = [("where does she live", ["Lyon", "paris"]), ("when did it rain", ["1999"]), ("who", ["Bo"])]
@@ -114,12 +114,14 @@ def test_a_run_that_was_tuned_on_what_it_is_judged_by_is_told(folder):
     """As BM25's k1, or the weights of an index below a fusion: the way from a run to what was tuned is followed."""
     inputs = {"tune": Input("../beir", "same")}
     for name, made in (("index", inputs), ("found", {"index.0": Input("../index", "one")})):
-        config = {"tuning": {"tune_split": "dev"}} if name == "index" else {}
+        config = {"tuning": {"tune_split": "test"}} if name == "index" else {}
         manifest = Manifest(name, "finished", "", name, config, made, {}, {}, "", {}, {}, 0, 0)
         write_json(folder / name / "manifest.json", dataclasses.asdict(manifest))
-    assert [*tunings(folder / "found")] == [("same", "dev")]
+    judged = open_collection(folder / "beir").qrels("test")
+    assert [*tunings(folder / "found")] == [judged]
     assert [*tunings(folder / "run.trec")] == []
-    collection = open_collection(folder / "beir")
-    judged = [flattering(folder / "found", collection, "same", split) for split in ("dev", "test")]
-    assert judged == [True, False]
-    assert not flattering(folder / "found", collection, "other", "dev")
+    query, grades = next(iter(judged.items()))
+    assert shared(judged, {query: grades, "another": {"b": 1}})  # a file of the same judgements, or of some
+    assert not shared(judged, {query: {"a passage of another collection": 1}})
+    (folder / "beir").rename(folder / "gone")
+    assert [*tunings(folder / "found")] == []

@@ -123,6 +123,8 @@ def test_a_leaderboard_needs_no_runs(chain, perform, tmp_path):
         ("--leaderboard absent", "absent: no such file; seed evaluate --log makes one"),
         ("--leaderboard EMPTY", "EMPTY: no lines in it; seed evaluate --log adds some"),
         ("--leaderboard LOG --qrels BEIR --split train", "no line on BEIR, split 'train'"),
+        ("--leaderboard LOG --measures map", "no line has map; there are mrr@10"),
+        ("--leaderboard LOG --measures foo@10", "no measure 'foo@10': expected"),
         ("--leaderboard LOG --between 1,9", "--between 1,9: expected the numbers of two lines, of 1 to 1, such as 1,2"),
         ("--leaderboard LOG --out BEIR", "a folder; with --leaderboard alone it names a Markdown file"),
         ("--runs RUN --qrels BEIR --out NEW --log BROKEN", "BROKEN:1: not a line of seed evaluate --log"),
