@@ -359,7 +359,7 @@ def index(
     - memory: The most memory that the finished index may take, such as 2g; sizes follow from it. Left out: from the
       number of vectors and their width.
     - metric: Compare by inner product, or by cosine.
-    - probes: Lists that a search looks into; left out: the root of all.
+    - probes: Lists that a search looks into; left out: the root of all, or more for many hits.
     - ef_search: hnsw: neighbours that a search follows, or its hits if those are more; left out: 128.
     - refine: Candidates a hit that are scored anew with the exact vectors; 0: faiss's own scores stand.
     - target_recall: Find the fewest probes, or the lowest ef_search, that reach this recall@100, and search so by
@@ -371,7 +371,7 @@ def index(
     - title_boost: What the title's score counts for; given one boost, title and text are scored apart, and added.
     - text_boost: What the text's score counts for beside the title's.
     - rm3: Keep the words of each passage, which seed search rm3 reads.
-    - expansions: Queries to append to passages (doc2query): JSONL, {"id": "p1", "queries": ["...", ...]} a line.
+    - expansions: Queries to append to passages (doc2query): JSONL, {"id": "p1", "queries": ["...", ...]} a passage.
     - expander: A sequence-to-sequence model whose queries are appended to passages: a folder, or a name of the hub.
     - tune: Queries and qrels to choose k1 and b by, and with rm3 its settings: a collection.
     - device: Where to compute; auto takes a GPU if there is one.
@@ -459,7 +459,7 @@ def search(
       read.
     - memory: flat: the most memory to hold, such as 2g, that of the libraries included: vectors that don't fit are
       read from the disk for each few thousand queries. Left out: half of what is free.
-    - probes: Lists to look into; left out: as the index was built with.
+    - probes: Lists to look into; left out: as the index was built with, or more for many hits.
     - ef_search: hnsw: neighbours to follow, at least the depth; left out: as the index was built with.
     - refine: Approximate: candidates a hit that are scored anew with the exact vectors; left out: as it was built.
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them

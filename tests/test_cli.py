@@ -144,7 +144,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "probes without lists": (
         "search --index flat --queries animals --probes 3 --out new",
-        "--probes: no index here has",
+        "--probes: none of the indexes takes that (flat)",
     ),
     "required option": ("encode --corpus animals --out new", "--model is missing (in a recipe: model): The encoder"),
     "set without value": ("encode --set batch_tokens", "--set batch_tokens: expected KEY=VALUE"),

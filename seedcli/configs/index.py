@@ -37,7 +37,7 @@ class Words:
     rm3: Annotated[bool, Doc("Keep the words of each passage, which seed search --rm3 reads.")] = False
     expansions: Annotated[
         str | None,
-        Doc('Queries to append to passages (doc2query): JSONL, {"id": "p1", "queries": ["...", ...]} a line.'),
+        Doc('Queries to append to passages (doc2query): JSONL, {"id": "p1", "queries": ["...", ...]} a passage.'),
         INPUT,
     ] = None
 
@@ -75,20 +75,20 @@ class Tuning:
         int, Ge(1), Doc("Queries to tune on, at most; drawn by a seed where there are more."), RARE
     ] = 1_000
     tune_seed: Annotated[int, Ge(0), Doc("The seed of that."), RARE] = 0
-    try_k1: Annotated[list[float], Doc("Values of k1 to try."), RARE] = field(
+    try_k1: Annotated[list[Annotated[float, Ge(0)]], Doc("Values of k1 to try."), RARE] = field(
         default_factory=lambda: [0.6, 0.9, 1.2, 1.8, 2.7]
     )
-    try_b: Annotated[list[float], Doc("Values of b to try."), RARE] = field(
+    try_b: Annotated[list[Annotated[float, Ge(0), Le(1)]], Doc("Values of b to try."), RARE] = field(
         default_factory=lambda: [0.2, 0.4, 0.6, 0.8, 1.0]
     )
-    try_documents: Annotated[list[int], Doc("Values of seed search's words.rm3_documents to try."), RARE] = field(
-        default_factory=lambda: [5, 10]
-    )
-    try_terms: Annotated[list[int], Doc("Values of words.rm3_terms to try."), RARE] = field(
+    try_documents: Annotated[
+        list[Annotated[int, Ge(1)]], Doc("Values of seed search's words.rm3_documents to try."), RARE
+    ] = field(default_factory=lambda: [5, 10])
+    try_terms: Annotated[list[Annotated[int, Ge(1)]], Doc("Values of words.rm3_terms to try."), RARE] = field(
         default_factory=lambda: [10, 20]
     )
-    try_weight: Annotated[list[float], Doc("Values of words.rm3_weight to try."), RARE] = field(
-        default_factory=lambda: [0.5, 0.7, 0.9]
+    try_weight: Annotated[list[Annotated[float, Ge(0), Le(1)]], Doc("Values of words.rm3_weight to try."), RARE] = (
+        field(default_factory=lambda: [0.5, 0.7, 0.9])
     )
 
 
@@ -104,7 +104,11 @@ class Faiss:
         ),
     ] = None
     metric: Annotated[Literal["ip", "cosine"], Doc("Compare by inner product, or by cosine.")] = "ip"
-    probes: Annotated[int | None, Ge(1), Doc("Lists that a search looks into; left out: the root of all.")] = None
+    probes: Annotated[
+        int | None,
+        Ge(1),
+        Doc("Lists that a search looks into; left out: the root of all, or more for many hits."),
+    ] = None
     ef_search: Annotated[
         int | None, Ge(1), Doc("hnsw: neighbours that a search follows, or its hits if those are more; left out: 128.")
     ] = None

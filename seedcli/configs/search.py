@@ -109,7 +109,9 @@ class SearchConfig:
         ),
         INCIDENTAL,
     ] = None
-    probes: Annotated[int | None, Ge(1), Doc("Lists to look into; left out: as the index was built with.")] = None
+    probes: Annotated[
+        int | None, Ge(1), Doc("Lists to look into; left out: as the index was built with, or more for many hits.")
+    ] = None
     ef_search: Annotated[
         int | None, Ge(1), Doc("hnsw: neighbours to follow, at least the depth; left out: as the index was built with.")
     ] = None

@@ -33,7 +33,9 @@ Floats = NDArray[np.float32]
 BATCH = 1 << 14  # vectors that are added at a time: the same ones however the shards are cut
 SAVE = 60.0  # seconds of filling between two saves, at least
 COST = 20  # and so many times what a save takes
-AT_ONCE = 1 << 10  # queries of a call
+AT_ONCE, HITS = 1 << 10, 1 << 20  # queries of a call, and candidates of all of them
+ROUNDS = 10  # of training a rotation: 50, faiss's own, take five times as long and find no more
+GPU_MOST = 2_048  # candidates, and probes, that faiss takes on a GPU
 FEW = 20  # vectors from which on distances are products of matrices
 SAID = re.compile(r"failed: |Error: |\.(?:cpp|h):\d+: ")  # what stands before it
 DEADLY = re.compile(r"(?<!\d)0+(?!\d)|(?:HNSW|NSG)0*1(?!\d)")  # sizes that end the process, or never end
@@ -166,6 +168,15 @@ def lists_of(index: Any) -> Any:
     return next((part for part in parts_of(index) if hasattr(part, "nprobe")), None)
 
 
+def rotations_of(index: Any) -> list[Any]:
+    """What of an index turns vectors before they become codes, and is trained itself (OPQ)."""
+    import faiss
+
+    chains = [part.chain for part in parts_of(index) if hasattr(part, "chain")]
+    every = [faiss.downcast_VectorTransform(chain.at(place)) for chain in chains for place in range(chain.size())]
+    return [each for each in every if isinstance(each, faiss.OPQMatrix)]
+
+
 def knob_of(index: Any) -> Knob | None:
     """What of an index can be turned, so that a search looks further."""
     if lists_of(index) is not None:
@@ -187,6 +198,8 @@ def restrain(index: Any) -> None:
     Nor does it warn on stderr, once a part of a code, where it would like more; a design tells how many there are. Nor
     are codes numbered so that their bits tell distances (polysemous codes), more than a second a byte: no search asks.
     """
+    for rotation in rotations_of(index):
+        rotation.max_train_points, rotation.niter = TRAINED, ROUNDS
     for part in parts_of(index):
         if hasattr(part, "do_polysemous_training"):
             part.do_polysemous_training = False
@@ -222,6 +235,7 @@ def built(
             sample = rows.at(rows.sample(design.train, seed, 0))
             with progress.track("train", None, "vectors") as advance:
                 with multiplying():
+                    train_rotations(index, sample)
                     told_by_faiss(design.factory, lambda: index.train(sample))
                 advance(len(sample))
             del sample
@@ -241,6 +255,19 @@ def built(
     fill(index, design, rows, seed, progress, lambda: save(filled))
     save(path)
     return spent
+
+
+def train_rotations(index: Any, sample: Floats) -> None:
+    """By one thread, on whose number they would depend; which is quicker, too: their matrices are small."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        for rotation in rotations_of(index):
+            rotation.train(sample)
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def fill(index: Any, design: Design, rows: Rows, seed: int, progress: Progress, save: Callable[[], None]) -> None:
@@ -350,7 +377,7 @@ class Ann:
         if (index.ntotal, index.d) != (rows.size, rows.width):
             told = f"holds {index.ntotal:,} vectors of {index.d} numbers, made from {rows.size:,} of {rows.width}"
             raise DataError(f"{path}: {told}; make it anew")
-        self.index = on_device(index, device)
+        self.index, self.host = on_device(index, device), index
         self.knob, self.lists = knob_of(self.index), int(getattr(lists_of(self.index), "nlist", 0))
         self.setting = 1
         self.ids = ids_of(rows.shards)
@@ -369,8 +396,16 @@ class Ann:
         wanted = depth * max(1, refine)
         return min(self.rows.size, wanted if self.each == 1 else exact.count_of(wanted, self.each))
 
+    def at_once(self, depth: int, refine: int) -> int:
+        """Queries of a call."""
+        return max(1, min(AT_ONCE, HITS // max(1, self.candidates(depth, refine))))
+
+    def probes(self, depth: int, refine: int) -> int:
+        """Lists that hold twice the candidates that a search asks for, if all are as long."""
+        return min(self.lists, math.ceil(2 * self.candidates(depth, refine) * self.lists / self.rows.size))
+
     def search(self, queries: Floats, depth: int, refine: int = 0) -> list[Hits]:
-        """The first `depth` documents that faiss finds for each query [Q, D].
+        """The first `depth` documents that faiss finds for each query [Q, D]; fewer where it looks into too few lists.
 
         With `refine`, so many candidates a hit are scored and ordered as exact search does it. Documents of several
         vectors score as the best of those that were found.
@@ -380,9 +415,10 @@ class Ann:
 
     def deep(self, queries: Floats, depth: int, count: int, refine: bool) -> list[Hits]:
         """Of so many candidates. Where they are vectors of too few documents, twice as many are looked at."""
+        index = self.index if max(count, self.setting) <= GPU_MOST else self.host  # the same one, but on a GPU
         if self.knob is not None:
-            turn(self.index, self.setting if self.knob == "probes" else max(self.setting, count))
-        scores, rows = self.index.search(queries, count)  # [Q, c]
+            turn(index, self.setting if self.knob == "probes" else max(self.setting, count))
+        scores, rows = index.search(queries, count)  # [Q, c]
         found = self.refined(queries, rows, depth) if refine else self.hits(scores, rows, depth)
         if self.each == 1 or count == self.rows.size:
             return found

@@ -130,7 +130,7 @@ def lists(kind: str, vectors: int, width: int, asked: Asked) -> Design:
         raise ConfigError(f"--set faiss.nlist={count}: more than the {most:,} vectors to train on")
     fewer = f"{EACH} vectors to train each on" if count < power else "the power of two nearest to 4 √N"
     train, why = trained(vectors, max(EACH * count, TRAINED if kind != "ivf" else 0), asked)
-    probes = asked.probes or max(1, round(math.sqrt(count)))
+    probes = min(count, asked.probes or max(1, round(math.sqrt(count))))
     heads = ID * vectors + 4 * count * width
     reasons = [
         because(f"nlist {count:,}", asked.nlist, fewer),
@@ -167,7 +167,8 @@ def fitting(choices: Sequence[tuple[Choice, int]], memory: int | None) -> tuple[
     if found is None:
         least = min(bytes_ for _, bytes_ in choices)
         told = f"an index of this kind takes {in_words(least)} at least"
-        raise ConfigError(f"--memory {in_words(memory or 0)}: {told}; give that, or take a kind with smaller codes")
+        enough = f"give {math.ceil(least / 2**20)}m"
+        raise ConfigError(f"--memory {in_words(memory or 0)}: {told}; {enough}, or take a kind with smaller codes")
     return found
 
 

@@ -282,7 +282,7 @@ class Child(Closing):
 
 def heap_bytes(heap: str) -> int:
     """Bytes of a heap as Java takes it: 512m, 2g. Raises ConfigError for anything else."""
-    return bytes_of("--heap", heap)
+    return bytes_of("--set heap", heap)
 
 
 def java_home() -> str:

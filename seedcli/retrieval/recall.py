@@ -71,15 +71,18 @@ def points(ann: Ann, sample: Sample, first: Point, refine: int, target: float, p
         return [first]
     found = {first.setting: first}
     with progress.track("measure", None, "settings") as advance:
-        least = ann.least(DEPTH, refine)
-        most = ann.lists if ann.knob == "probes" else max(least, min(WIDEST, ann.rows.size))
-        for setting in doubled(least, most):
+        for setting in doubled(ann.least(DEPTH, refine), furthest(ann, refine)):
             began = time.monotonic()
             point = found[setting] = found.get(setting) or measured(ann, sample, setting, refine)
             advance(1)
             if point.recall_100.mean >= max(target, ENOUGH) or time.monotonic() - began > LONG:
                 break
     return [found[setting] for setting in sorted(found)]
+
+
+def furthest(ann: Ann, refine: int) -> int:
+    """The last setting that is tried."""
+    return ann.lists if ann.knob == "probes" else max(ann.least(DEPTH, refine), min(WIDEST, ann.rows.size))
 
 
 def doubled(first: int, most: int) -> Iterator[int]:

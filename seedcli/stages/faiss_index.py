@@ -18,10 +18,10 @@ from seedcli.base.runtime import Runtime
 from seedcli.configs.index import Faiss, IndexConfig
 from seedcli.configs.search import SearchConfig
 from seedcli.retrieval import ann, recall
-from seedcli.retrieval.ann import AT_ONCE, Ann, Rows
+from seedcli.retrieval.ann import HITS, Ann, Rows
 from seedcli.retrieval.design import KINDS, Asked, Design, design
 from seedcli.retrieval.matrix import FLOATS, HELD
-from seedcli.retrieval.recall import Point
+from seedcli.retrieval.recall import DEPTH, Point
 from seedcli.retrieval.runs import Ranking
 from seedcli.stages.estimates import LIBRARIES, announce
 from seedcli.stages.measuring import Unindexed, sampled, told_measured
@@ -31,6 +31,8 @@ from seedcli.stages.vector_index import VectorIndex
 
 FILE = "index.faiss"
 PARTS = "parts"  # what a killed command goes on with
+LARGE = 20  # a share of all vectors, of which scoring one by one takes as long as multiplying all
+HELD_HIT = 128  # bytes of a candidate, while its id and its score are looked up
 KNOWN = ("flat", "bm25", *KINDS)
 
 
@@ -45,8 +47,9 @@ class FaissIndex(VectorIndex):
         self.path, built = folder / FILE, manifest.metrics
         self.rows = Rows(self.shards, manifest.config["faiss"]["metric"] == "cosine")
         self.documents = int(built["documents"])
-        given = next((getattr(config, knob) for knob in ("probes", "ef_search") if knob in built), None)
-        self.setting: int | None = given or built.get("probes") or built.get("ef_search")
+        knob = next((knob for knob in ("probes", "ef_search") if knob in built), None)
+        self.asked: int | None = getattr(config, knob) if knob else None
+        self.setting: int | None = self.asked or (built[knob] if knob else None)
         self.refine = int(built["refine"] if config.refine is None else config.refine)
 
     @cached_property
@@ -61,16 +64,27 @@ class FaissIndex(VectorIndex):
         vectors = self.encode(questions)
         if not np.isfinite(vectors).all():
             raise DataError("a query's vector holds NaN or an infinite number; look for it in the model's weights")
+        ann, several, short = self.ann, self.ann.at_once(depth, self.refine), 0
+        if ann.knob == "probes" and self.asked is None and depth > DEPTH:  # more than it was measured by
+            ann.turn(max(ann.setting, ann.probes(depth, self.refine)))
+        if self.refine and ann.candidates(depth, self.refine) > self.size // LARGE:
+            told = f"{ann.candidates(depth, self.refine):,} candidates a query, of {self.size:,} vectors"
+            progress.say(f"{self.path.parent}: --refine scores {told}: a flat index would be as quick, and exact")
         with progress.track("search", len(vectors), "queries") as advance:
-            for begin in range(0, len(vectors), AT_ONCE):
-                found = self.ann.search(vectors[begin : begin + AT_ONCE], depth, self.refine)
-                for query, hits in zip(questions.queries[begin : begin + AT_ONCE], found, strict=True):
+            for begin in range(0, len(vectors), several):
+                found = ann.search(vectors[begin : begin + several], depth, self.refine)
+                short += sum(len(hits.rows) < min(depth, self.documents) for hits in found)
+                for query, hits in zip(questions.queries[begin : begin + several], found, strict=True):
                     yield hits.ranking(query.id)
                 advance(len(found))
+        if short:
+            told = f"{short:,} of {len(vectors):,} queries have fewer than {min(depth, self.documents):,} hits"
+            more = f"--probes above {ann.setting} finds more" if ann.knob == "probes" else "no more were found"
+            progress.say(f"{self.path.parent}: {told}; {more}")
 
     def memory(self) -> int:
-        """Bytes of the file, all of which may come to be held, and of the ids."""
-        return self.path.stat().st_size + sum(shard.id_bytes for shard in self.shards)
+        """Bytes of the file, all of which may come to be held, of the ids, and of a call's candidates."""
+        return self.path.stat().st_size + sum(shard.id_bytes for shard in self.shards) + HELD_HIT * HITS
 
 
 def check_exact(config: IndexConfig) -> None:
@@ -160,13 +174,14 @@ def measure(
     if target is not None:
         chosen = recall.cheapest(opened, sample, points, refine, target, stage.progress)
         points = sorted({*points, chosen}, key=lambda point: point.setting or 0)
-        stage.progress.say(told_target(target, chosen, made, refine))
+        stopped = (points[-1].setting or 0) < recall.furthest(opened, refine)
+        stage.progress.say(told_target(target, chosen, made, refine, stopped))
     found = told_measured(config, sample, chosen, points, {"disk": path.stat().st_size, "memory": held})
     return found | ({made.knob: chosen.setting} if made.knob else {})
 
 
-def told_target(target: float, chosen: Point, made: Design, refine: int) -> str:
-    """Whether a target is reached, and what else can be done."""
+def told_target(target: float, chosen: Point, made: Design, refine: int, stopped: bool) -> str:
+    """Whether a target is reached, and what else can be done; `stopped`: slower settings weren't tried."""
     mean, error = chosen.recall_100
     finds = f"{made.knob} {chosen.setting} finds {mean:.3f} ±{error:.3f} of the exact first 100"
     if mean >= target:
@@ -175,4 +190,5 @@ def told_target(target: float, chosen: Point, made: Design, refine: int) -> str:
         ", --set faiss.code_size makes codes longer" if "PQ" in made.factory else ""
     )
     more = more if made.knob == "probes" else f"--set faiss.ef_construction and faiss.m link more; {more}"
-    return f"--target-recall {target:g}: out of reach: {finds}, the most, and is kept; {more}"
+    reached = f"not reached within {recall.LONG:.0f} s a setting" if stopped else "out of reach"
+    return f"--target-recall {target:g}: {reached}: {finds}, the most, and is kept; {more}"

@@ -19,7 +19,8 @@ def inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
     """The vectors, and the queries to measure with; or the corpus."""
     wanted, other = ("corpus", "vectors") if config.kind == "bm25" else ("vectors", "corpus")
     if getattr(config, wanted) is None or getattr(config, other) is not None:
-        raise ConfigError(f"--kind {config.kind} is built over --{wanted}, and takes no --{other}")
+        lacking = f"give --{wanted}" if getattr(config, other) is None else f"it takes no --{other}"
+        raise ConfigError(f"--kind {config.kind} is built over --{wanted}: {lacking}")
     if config.kind != "bm25" and (config.words, config.expander, config.tuning) != (Words(), Expander(), Tuning()):
         raise ConfigError(f"--kind {config.kind} knows no words: the options of words and of tuning are for bm25")
     if config.store is not None:

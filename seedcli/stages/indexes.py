@@ -92,8 +92,10 @@ def check_settings(config: SearchConfig, manifests: Sequence[Manifest]) -> None:
     """Raises ConfigError for a setting that none of the indexes has."""
     for name, told_by in (("probes", "probes"), ("ef_search", "ef_search"), ("refine", "factory")):
         if getattr(config, name) is not None and not any(told_by in manifest.metrics for manifest in manifests):
-            kinds = ", ".join(str(manifest.config["kind"]) for manifest in manifests)
-            raise ConfigError(f"--{name.replace('_', '-')}: no index here has that, but {kinds}")
+            kinds = ", ".join(
+                f"{made.config['kind']}{' in a store' if made.config.get('store') else ''}" for made in manifests
+            )
+            raise ConfigError(f"--{name.replace('_', '-')}: none of the indexes takes that ({kinds})")
 
 
 def open_index(

@@ -17,7 +17,18 @@ from seedcli.configs.index import IndexConfig
 from seedcli.configs.search import SearchConfig
 from seedcli.retrieval import recall
 from seedcli.retrieval.matrix import Place
-from seedcli.retrieval.milvus import EMBEDDED, KINDS, LETTERS, Mark, Store, address, check_installed, index_of, is_path
+from seedcli.retrieval.milvus import (
+    EMBEDDED,
+    KINDS,
+    LETTERS,
+    MOST,
+    Mark,
+    Store,
+    address,
+    check_installed,
+    index_of,
+    is_path,
+)
 from seedcli.retrieval.recall import DEPTH
 from seedcli.retrieval.runs import Ranking
 from seedcli.retrieval.stored import HITS, Stored
@@ -49,6 +60,9 @@ class StoreIndex(VectorIndex):
         self.store.load()
 
     def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
+        if min(depth, self.passages) > MOST:
+            told = f"Milvus gives {MOST:,} hits at most; a flat index in a folder gives all"
+            raise ConfigError(f"--depth {depth}: {told}")
         names, vectors = [query.id for query in questions.queries], self.encode(questions)
         several = self.stored.at_once(depth)
         with progress.track("search", len(names), "queries") as advance:
@@ -189,7 +203,10 @@ def check_held(store: Store, mark: Mark, folder: Path, accept_deletions: bool, p
     if there != mark:
         told = f"{there.size:,} vectors of {there.width} numbers ({there.kind}, {there.vectors[:8]})"
         asked = f"{mark.size:,} of {mark.width} ({mark.kind}, {mark.vectors[:8]})"
-        raise DataError(f"{folder}: {name} in {store} is made of {told}, not of {asked}; repeat seed index")
+        raise DataError(
+            f"{folder}: {name} in {store} is made of {told}, not of {asked}; repeat seed index with "
+            "--overwrite, which drops those, or with --set collection=NAME"
+        )
     count = store.count()
     if count < mark.size and accept_deletions:
         progress.say(f"{store}: {mark.size - count:,} of {mark.size:,} vectors were deleted there, and aren't found")

@@ -12,7 +12,7 @@ from seedcli.base.files import read_json, write_json, write_text
 from seedcli.base.machine import Used, cores
 from seedcli.base.progress import Progress
 from seedcli.base.runtime import runtime
-from seedcli.configs.index import IndexConfig, Words
+from seedcli.configs.index import Expander, IndexConfig, Tuning, Words
 from seedcli.data.collections import Collection
 from seedcli.data.expansions import Expand, appended, in_order, survey_expansions
 from seedcli.data.lines import read_lines
@@ -56,6 +56,7 @@ LANGUAGES = (
     "uk",
     "zh",
 )  # fmt: skip  (Anserini's)
+JAVA = 200 << 20  # bytes that its process takes beside its heap, about
 QUERY = 40  # bytes of a query that a model writes, about
 
 
@@ -68,6 +69,10 @@ def word_inputs(config: IndexConfig, progress: Progress) -> dict[str, Path]:
         raise ConfigError(f"--stemmer and --stop-words are for English; --language {words.language} brings its own")
     if words.rm3 and wording(words, config.out).boosts:
         raise ConfigError("--rm3 reads one field: it goes without --title-boost and --text-boost")
+    heap_bytes(config.heap)
+    for given, plain, flag in ((config.tuning, Tuning(), "--tune"), (config.expander, Expander(), "--expander")):
+        if given != plain and getattr(given, flag[2:]) is None:
+            raise ConfigError(f"{flag} is not given, and options of it are")
     open_collection(str(config.corpus), progress)
     paths = {"corpus": source_path(str(config.corpus))}
     if words.stop_words not in {"default", "none"}:
@@ -125,7 +130,8 @@ def expansion(config: IndexConfig, stage: Stage, collection: Collection, survey:
         characters += QUERY * config.expander.written * survey.records
         steps.append(in_order(stage.folder / EXPANSIONS))
     share = 1.0 if config.words.rm3 else 0.5  # SQuAD's takes half of that; merging as much again
-    announce(stage, reads, heap_bytes(config.heap), {stage.folder: int(share * characters)})
+    holds = JAVA + heap_bytes(config.heap)
+    announce(stage, reads, holds, {stage.folder: int(share * characters)})
 
     def expand(passages: Iterator[Passage]) -> Iterator[Passage]:
         for step in steps:

@@ -95,7 +95,10 @@ def tune(
             return Tried(scoring, round(float(values.mean()), 6))
 
         words = [tried(scoring) for scoring in grid]
-        scoring = best(words).scoring
+        scoring, value = best(words)
+        if not value:
+            told = f"{tuning.tune_measure} is 0 for all {len(queries):,} queries of {tuning.tune}, whatever k1 and b"
+            raise DataError(f"--tune: {told}; give the queries and judgements of this corpus")
         return Tuned(len(queries), words, [tried(scoring._replace(rm3=each)) for each in settings])
 
 

@@ -22,6 +22,7 @@ from seedcli.training.objectives import decoder_loss, masked_word_loss
 WATCHED = 512  # blocks at most: a look costs about as much as two steps of as many
 HALF = 16  # tokens of half a paragraph at least
 PROBED = 8  # paragraphs at least: to find one among fewer says little
+ROUNDING = 1e-6  # of a cosine: products of equal vectors differ by less
 
 Texts = Sequence[NDArray[Any]]
 
@@ -104,7 +105,8 @@ class Watching:
         vectors = F.normalize(self.runtime.sum(vectors))
         with torch.autocast(vectors.device.type, enabled=False):
             scores = vectors[:pairs] @ vectors[pairs:].T  # [P, P]
-        ranks = pairs - (scores < scores.diagonal().unsqueeze(1)).sum(1)  # [P]; an equal score counts as a better one
+        below = scores < scores.diagonal().unsqueeze(1) - ROUNDING
+        ranks = pairs - below.sum(1)  # [P]; an equal score counts as a better one
         return {"probe_mrr": float((1 / ranks).mean())}
 
     def _vectors(self, count: int) -> Tensor:

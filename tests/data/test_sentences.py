@@ -45,11 +45,11 @@ def test_a_text_without_blanks_is_cut_where_it_must_be() -> None:
 
 
 def test_a_book_without_an_end_takes_no_time() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(parts("word\n" * 200_000)) > 3_000
     assert len(parts("\n" * 1_000_000)) == 0
     assert len(parts("a. " * 100_000)) > 1
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 20  # seconds of a processor; with time that grows as a square, minutes
 
 
 def test_words_are_compared_without_case_and_common_endings() -> None:

@@ -141,7 +141,7 @@ def test_a_graph_is_searched_for_as_many_as_are_asked_for(tmp_path: Path) -> Non
     assert (index.least(10, 0), index.least(10, 4), index.least(1000, 4)) == (10, 40, N)
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivfpq", "sq"])
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq", "opq", "sq"])
 def test_neither_shards_nor_threads_change_a_byte_of_an_index(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

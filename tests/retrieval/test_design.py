@@ -70,7 +70,7 @@ def test_codes_are_as_long_as_memory_has_room_for():
 
 
 @pytest.mark.parametrize(("kind", "asked", "message"), [
-    ("hnsw", Asked(memory=1000), "--memory 1000 bytes: an index of this kind takes 1.7 MiB at least; give that, or"),
+    ("hnsw", Asked(memory=1000), "--memory 1000 bytes: an index of this kind takes 1.7 MiB at least; give 2m, or"),
     ("ivfpq", Asked(code_size=7), "--set faiss.code_size=7: no part of 32 numbers; take one of 1, 2, 4, 8, 16, 32"),
     ("ivf", Asked(nlist=10_001), "--set faiss.nlist=10001: more than the 10,000 vectors to train on"),
     ("ivf", Asked(nlist=41, train=40), "--set faiss.nlist=41: more than the 40 vectors to train on"),

@@ -390,6 +390,13 @@ def test_both_sides_are_killed_at_random_and_training_comes_to_its_end(chain, tm
     assert min(kills.values()) >= 3
 
 
+def names(folder: Path, pattern: str) -> set[str]:
+    """What is there, of folders that come and go meanwhile."""
+    while True:
+        with suppress(FileNotFoundError):
+            return {path.name for path in folder.glob(pattern)}
+
+
 @pytest.mark.slow
 def test_roles_that_are_killed_while_they_write_go_on_when_they_are_started_again(chain, tmp_path):
     """Eight kill -9, each as soon as its victim has begun or ended a file; the other lives on."""
@@ -400,8 +407,8 @@ def test_roles_that_are_killed_while_they_write_go_on_when_they_are_started_agai
     rng, kills = random.Random(1), 0
     while started["trainer"].poll() is None:
         victim = roles[kills % 2]
-        before = {path.name for path in out.glob(signs[victim])}
-        while started["trainer"].poll() is None and not {path.name for path in out.glob(signs[victim])} - before:
+        before = names(out, signs[victim])
+        while started["trainer"].poll() is None and not names(out, signs[victim]) - before:
             time.sleep(0.001)
         time.sleep(rng.choice([0, 0.01, 0.1]))
         if kills < 8 and started[victim].poll() is None:

@@ -132,6 +132,30 @@ def test_a_target_out_of_reach_is_told_with_what_else_can_be_done(given, tmp_pat
     assert finished(tmp_path / "out", "index").metrics["probes"] == 8
 
 
+def test_as_many_lists_are_searched_as_hold_what_is_asked_for(given, index, tmp_path):
+    """30 lists hold 1,200 vectors, 5 of them 200; a number that is asked for is kept to, and what lacks is told."""
+    folder = index("ivf", **{"faiss.measure": False})
+
+    def run(name: str, *flags: Any) -> tuple[list[int], str]:
+        out = ["--out", tmp_path / name, "--index", folder, "--queries", given / "q", "--depth", 400, *flags]
+        done = seed("search", *out)
+        assert done.exit_code == 0, done.output
+        return np.diff(read_run(tmp_path / name / "run.trec").offsets).tolist(), " ".join(done.output.split())
+
+    counts, told = run("usual")
+    assert counts == [400] * Q
+    assert "have fewer than" not in told
+    counts, told = run("few", "--probes", 2)
+    assert max(counts) < 400
+    assert f"{Q} of {Q} queries have fewer than 400 hits; --probes above 2 finds more" in told
+
+
+def test_refining_much_of_an_index_is_told_to_be_no_quicker_than_exact_search(given, index, tmp_path):
+    folder = index("hnsw", kind="hnsw", **{"faiss.measure": False})
+    done = seed("search", "--index", folder, "--queries", given / "q", "--refine", 3, "--out", tmp_path / "run")
+    assert "--refine scores 1,200 candidates a query, of 1,200 vectors: a flat index would be as quick" in done.output
+
+
 def test_without_queries_vectors_of_the_corpus_measure(index):
     told = finished(index("ivf", queries=None, **{"faiss.sample": 30}), "index").metrics["measured"]
     assert (told["queries"], told["of"]) == (30, "corpus")

@@ -427,12 +427,16 @@ def test_what_approximate_indexes_find_is_measured(chain, tmp_path, perform, kin
     assert measured["disk"] == sum(path.stat().st_size for path in (tmp_path / "lite.db").rglob("*") if path.is_file())
 
 
-def test_nothing_is_measured_where_nothing_is_to_be(chain, tmp_path, perform):
+def test_what_is_not_to_be_measured_and_what_can_not_be_is_told(chain, tmp_path, perform, monkeypatch):
     flags = {"vectors": chain.vectors, "store": f"milvus:{tmp_path / 'lite.db'}", "kind": "hnsw"}
     perform("index", out=tmp_path / "index", **flags, **{"faiss.measure": False})
     assert "measured" not in finished(tmp_path / "index", "index").metrics
     told = refusal(perform, "index", out=tmp_path / "other", **flags, **{"faiss.target_recall": 0.9})
     assert told == "--target-recall: Milvus's hnsw takes none of that"
+    monkeypatch.setattr(store_index, "MOST", 50)
+    asked = {"index": [str(tmp_path / "index")], "queries": chain.beir, "depth": 60}
+    told = refusal(perform, "search", out=tmp_path / "run", **asked)
+    assert told == "--depth 60: Milvus gives 50 hits at most; a flat index in a folder gives all"
     told = refusal(perform, "index", out=tmp_path / "other", **flags | {"kind": "flat"}, queries=chain.beir)
     assert told == "--queries: for approximate indexes, such as --kind hnsw; flat takes none of that"
 

@@ -172,6 +172,16 @@ def test_an_index_that_is_there_is_not_built_again_to_be_tuned(lengths, tmp_path
     assert perform("index", out=tmp_path / "words", **given).metrics["passages"] == 8
 
 
+def test_queries_that_fit_no_passage_tune_nothing(lengths, tmp_path, perform):
+    (tmp_path / "other" / "qrels").mkdir(parents=True)
+    (tmp_path / "other" / "corpus.jsonl").write_text('{"_id": "nowhere", "text": "owl"}\n')
+    (tmp_path / "other" / "queries.jsonl").write_text('{"_id": "1", "text": "owl"}\n')
+    (tmp_path / "other" / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\n1\tnowhere\t1\n")
+    given = HEAP | {"corpus": lengths, "tuning.tune": tmp_path / "other", "tuning.try_k1": "[1]", "tuning.try_b": "[1]"}
+    with pytest.raises(DataError, match=r"mrr@10 is 0 for all 1 queries of .*other, whatever k1 and b"):
+        perform("index", out=tmp_path / "words", **given)
+
+
 def test_stop_words_of_a_file_are_kept_with_the_index(lengths, tmp_path, perform):
     stop_words = tmp_path / "stop.txt"
     stop_words.write_text("Owl\n\n fox \n")
@@ -191,6 +201,11 @@ def test_stop_words_of_a_file_are_kept_with_the_index(lengths, tmp_path, perform
         ({"tuning.tune": "DATA", "tuning.tune_split": "test"}, "no qrels 'test' to tune on"),
         ({"tuning.tune": "DATA", "tuning.tune_measure": "mrr@"}, "no measure 'mrr@'"),
         ({"tuning.tune": "DATA", "tuning.try_b": "[]"}, "one of the lists of values to try is empty"),
+        ({"tuning.tune": "DATA", "tuning.try_k1": "[-1]"}, "--set tuning.try_k1: .* greater than or equal to 0"),
+        ({"tuning.tune": "DATA", "tuning.try_b": "[7]"}, "--set tuning.try_b: .* less than or equal to 1"),
+        ({"tuning.try_k1": "[1]"}, "--tune is not given, and options of it are"),
+        ({"expander.written": 3}, "--expander is not given, and options of it are"),
+        ({"heap": "5"}, "--set heap 5: expected a number with k, m or g"),
         ({"expander.expander": "no such model!"}, "no such model folder"),
         ({"kind": "flat", "corpus": None, "vectors": "v", "words.rm3": True}, "--kind flat knows no words"),
     ],
