@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from seedcli.base.counts import amount
 from seedcli.base.machine import size
 from seedcli.base.progress import Advance, Pace, Source, State
 
@@ -516,12 +517,6 @@ def clock(seconds: float) -> str:
 def speed(rate: float) -> str:
     """Two digits of a rate, or all before its point."""
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
-
-
-def amount(count: int, unit: str) -> str:
-    """A count with its unit, whose name is a plural."""
-    one = f"{unit[:-3]}y" if unit.endswith("ies") else unit.removesuffix("s")
-    return f"{count:,} {one if count == 1 else unit}"
 
 
 def exact(count: int) -> str:
