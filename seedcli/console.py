@@ -220,9 +220,7 @@ def report(folder: Path) -> None:
     if summary.get("tests"):
         out.print(differences(summary["tests"], out.width))
         out.print()
-    paragraphs = (folder / "report.md").read_text(encoding="utf-8").split("\n\n")
-    legend = " ".join(part for part in paragraphs if not part.startswith("|"))
-    out.print(Text(" ".join(legend.split())))
+    out.print(Text(printable(" ".join(summary["legend"]))))
     if (folder / "examples.json").is_file():
         examples(json.loads((folder / "examples.json").read_text(encoding="utf-8")))
 
