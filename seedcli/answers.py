@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from seedcli import console
+from seedcli.base.counts import amount
 from seedcli.console import INDENT, flat, print_line, printable
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def asked(question: str) -> None:
 def welcome(asking: "Asking") -> None:
     """What is asked, and where its commands are told."""
     opened = zip(asking.config.index, asking.searcher.indexes, strict=True)
-    sizes = (f"{console.amount(index.size, index.unit)} in {folder}" for folder, index in opened)
+    sizes = (f"{amount(index.size, index.unit)} in {folder}" for folder, index in opened)
     console.line(console.err, Text(f"{' and '.join(sizes)}; :help tells what can be typed", "dim"))
 
 

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from seedcli.base.counts import amount
 from seedcli.base.machine import size
 from seedcli.base.progress import Advance, Pace, Source, State
 
@@ -219,9 +220,7 @@ def report(folder: Path) -> None:
     if summary.get("tests"):
         out.print(differences(summary["tests"], out.width))
         out.print()
-    paragraphs = (folder / "report.md").read_text(encoding="utf-8").split("\n\n")
-    legend = " ".join(part for part in paragraphs if not part.startswith("|"))
-    out.print(Text(" ".join(legend.split())))
+    out.print(Text(printable(" ".join(summary["legend"]))))
     if (folder / "examples.json").is_file():
         examples(json.loads((folder / "examples.json").read_text(encoding="utf-8")))
 
@@ -517,12 +516,6 @@ def clock(seconds: float) -> str:
 def speed(rate: float) -> str:
     """Two digits of a rate, or all before its point."""
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
-
-
-def amount(count: int, unit: str) -> str:
-    """A count with its unit, whose name is a plural."""
-    one = f"{unit[:-3]}y" if unit.endswith("ies") else unit.removesuffix("s")
-    return f"{count:,} {one if count == 1 else unit}"
 
 
 def exact(count: int) -> str:

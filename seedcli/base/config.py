@@ -122,7 +122,8 @@ def cast(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint`, strictly: True is no number, 2.5 no count. Text from a flag is read as YAML first."""
     import pydantic
 
-    if isinstance(value, str) and not _takes_text(hint, value):
+    written = isinstance(value, str) and value.startswith("[") and _is_list(hint)  # [a, b], after --set
+    if isinstance(value, str) and (written or not _takes_text(hint, value)):
         value = parse_yaml(value, where)
     if isinstance(value, list) and _is_list(hint):  # a flag that was repeated
         texts = (isinstance(item, str) and not _takes_text(hint, item) for item in value)
@@ -233,8 +234,8 @@ def _takes_text(hint: Any, text: str) -> bool:
         return _takes_text(typing.get_args(hint)[0], text)
     if typing.get_origin(hint) is typing.Literal:
         return text in typing.get_args(hint)
-    if typing.get_origin(hint) is list:  # of one, whatever a path may hold; [a, b] is YAML
-        return not text.startswith("[") and _takes_text(typing.get_args(hint)[0], text)
+    if typing.get_origin(hint) is list:  # of one, whatever a path may hold
+        return _takes_text(typing.get_args(hint)[0], text)
     return hint in {str, Path} or any(_takes_text(part, text) for part in typing.get_args(hint))
 
 

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
+from seedcli.base.counts import amount
 from seedcli.base.errors import DataError
 from seedcli.base.progress import Progress
 
@@ -39,7 +40,7 @@ class Problems:
         for kind, count in self.counts.items():
             names = [f"{name:.60}" for name in self.names[kind]]
             more = ", ..." if count > len(names) else ""
-            yield f"{count:,} {kind}" + (f" ({', '.join(names)}{more})" if names else "")
+            yield amount(count, kind) + (f" ({', '.join(names)}{more})" if names else "")
 
     def settle(self, source: str, policy: Policy, progress: Progress) -> None:
         """Tell each kind, or stop at them: raises DataError under the policy "stop"."""

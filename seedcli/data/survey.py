@@ -55,7 +55,7 @@ def survey_qrels(collection: Collection, split: str, identity: str, progress: Pr
             if query not in asked:
                 problems.add("queries of the qrels without a text", query)
             if not any(grade > 0 for grade in grades.values()):
-                problems.add("queries without a positive, which score 0", query)
+                problems.add("queries without a positive, scored 0", query)
         write_json(path, problems.plain())
     return Problems.of(read_json(path))
 

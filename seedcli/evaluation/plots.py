@@ -72,9 +72,10 @@ def curves(
     with style.context(["default", STYLE]), matplotlib.rc_context():
         figure = drawn(series, log_x)
         axes = figure.axes[0]
-        axes.set(xlabel=x_label, ylabel=y_label, title=title)
+        for label, text in ((axes.set_xlabel, x_label), (axes.set_ylabel, y_label), (axes.set_title, title)):
+            label(text, parse_math=False)
         if ticks is not None:
-            axes.set_xticks(ticks, labels or [f"{tick:,g}" for tick in ticks])
+            axes.set_xticks(ticks, labels or [f"{tick:,g}" for tick in ticks], parse_math=False)
             axes.minorticks_off()
         if y_range is not None:
             axes.update_datalim([(axes.dataLim.x0, y) for y in y_range], updatex=False)

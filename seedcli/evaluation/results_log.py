@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seedcli.base.counts import amount
 from seedcli.base.errors import ConfigError, DataError, refusal
+from seedcli.evaluation.markdown import literal, table
 from seedcli.evaluation.steps import differences
 
 FEW = 6  # differences that are told of each line
@@ -132,7 +134,9 @@ def rows(board: Board) -> list[list[str]]:
 
 
 def heading(board: Board) -> str:
-    return f"{board.qrels}, split {board.split}: {board.queries:,} judged queries, best {board.measures[0]} first"
+    return (
+        f"{board.qrels}, split {board.split}: {amount(board.queries, 'judged queries')}, best {board.measures[0]} first"
+    )
 
 
 def apart(board: Board, between: str | None) -> list[str]:
@@ -174,14 +178,10 @@ def said(value: Any) -> str:
 def markdown(found: Sequence[Board], between: str | None) -> str:
     parts = []
     for each in found:
-        table = [
-            ["", "run", "date", *each.measures],
-            ["--:", ":--", ":--", *("--:" for _ in each.measures)],
-            *rows(each),
-        ]
-        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
-        notes = [f"- {line}" for line in apart(each, between)]
-        parts.append("\n".join([f"## {heading(each)}", "", *lines, "", *notes]).rstrip() + "\n")
+        names, rules = ["", "run", "date", *each.measures], ["--:", ":--", ":--", *["--:"] * len(each.measures)]
+        lines = table([literal(name) for name in names], rules, [[*map(literal, row)] for row in rows(each)])
+        notes = [f"- {literal(line)}" for line in apart(each, between)]
+        parts.append("\n".join([f"## {literal(heading(each))}", "", *lines, "", *notes]).rstrip() + "\n")
     return "\n".join(parts)
 
 

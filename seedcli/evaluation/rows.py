@@ -19,15 +19,22 @@ COLUMNS = ("system", "measure", "mean", "low", "high", "seeds", "sd", "queries",
 
 def marks(report: Report, row: int) -> dict[str, str]:
     """What stands behind a system's means: † where it differs from the baseline, or letters of those it surpasses."""
-    found = dict.fromkeys(report.measures, "")
-    if tested := report.significance:
-        for (one, other), means, ps in zip(tested.pairs, tested.differences, tested.corrected, strict=True):
-            for measure, difference, p in zip(report.measures, means, ps, strict=True):
-                if tested.baseline is not None:
-                    found[measure] += "†" if one == row and p < LEVEL else ""
-                elif row == (one if difference > 0 else other) and p < LEVEL:
-                    found[measure] += letter(other if row == one else one)
-    return {measure: "".join(sorted(mark)) for measure, mark in found.items()}
+    if not (tested := report.significance):
+        return dict.fromkeys(report.measures, "")
+    against = {measure: list[int]() for measure in report.measures}  # rows of systems
+    for (one, other), means, ps in zip(tested.pairs, tested.differences, tested.corrected, strict=True):
+        for measure, difference, p in zip(report.measures, means, ps, strict=True):
+            marked = one if tested.baseline is not None or difference > 0 else other
+            if row == marked and p < LEVEL:
+                against[measure].append(other if row == one else one)
+    sign = letter if tested.baseline is None else lambda _: "†"
+    return {measure: "".join(map(sign, sorted(rows))) for measure, rows in against.items()}
+
+
+def highest(means: Sequence[float | None]) -> list[bool]:
+    """Which of the systems' means are above others, and below none."""
+    there = {mean for mean in means if mean is not None}
+    return [len(there) > 1 and mean == max(there) for mean in means]
 
 
 def letter(row: int) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from seedcli.base.counts import amount
 from seedcli.base.files import write_json, write_text, written_whole
+from seedcli.evaluation.markdown import literal, table
 from seedcli.evaluation.report import Report
-from seedcli.evaluation.rows import DECIMALS, differences, label, marks, per_query, tidy
+from seedcli.evaluation.rows import DECIMALS, differences, highest, label, marks, per_query, rounded, tidy
 from seedcli.evaluation.significance import LEVEL, POWER
 
 NONE = "–"
@@ -32,7 +34,7 @@ DIFFERENCES = (
 )
 TEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "`": r"\`{}",  # in every font
     "[": "{[}", "]": "{]}",  # after a line's end, brackets would be an argument
 } | {mark: f"\\{mark}" for mark in "&%$#_{}"}  # fmt: skip
 
@@ -88,13 +90,16 @@ def markdown(report: Report) -> str:
                 report.means[row], told, report.deviations[row], report.intervals[row], strict=True
             )
         ]
-        rows.append([label(report, row), *cells])
-    lines = _table(["run", *report.measures], rows)
+        rows.append([literal(label(report, row)), *cells])
+    lines = table(["run", *map(literal, report.measures)], [":--", *["--:"] * len(report.measures)], rows)
     for paragraph in legend(report):
-        lines += ["", paragraph]
+        lines += ["", literal(paragraph)]
     if compared := list(differences(report)):
         heading = ["difference", "measure", "mean", "p", "corrected", "d_z", "won / tied / lost", "detectable"]
-        lines += ["", DIFFERENCES, "", *_table(heading, map(difference_cells, compared), left=2)]
+        rows = [
+            [literal(pair), literal(measure), *numbers] for pair, measure, *numbers in map(difference_cells, compared)
+        ]
+        lines += ["", DIFFERENCES, "", *table(heading, [":--", ":--", *["--:"] * 6], rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -111,14 +116,14 @@ def difference_cells(one: dict[str, Any]) -> list[str]:
 
 def latex(report: Report) -> str:
     """A table for booktabs, its legend as the caption."""
-    columns = [np.argmax(report.means[:, place]) for place in range(len(report.measures))]
+    bold = np.transpose([highest(list(map(rounded, means))) for means in report.means.T])  # [R, M]
     lines = [r"% \usepackage{booktabs}", r"\begin{table}", r"\centering"]
     lines += [rf"\begin{{tabular}}{{l{'r' * len(report.measures)}}}", r"\toprule"]
     lines += [" & ".join(["Run", *map(tex, report.measures)]) + r" \\", r"\midrule"]
     for row in range(len(report.names)):
         cells = []
         for place, (mean, mark) in enumerate(zip(report.means[row], marks(report, row).values(), strict=True)):
-            value = rf"\textbf{{{mean:.4f}}}" if columns[place] == row and len(report.names) > 1 else f"{mean:.4f}"
+            value = rf"\textbf{{{mean:.4f}}}" if bold[row, place] else f"{mean:.4f}"
             above = "" if not mark else rf"$^{{{mark.replace('†', chr(92) + 'dagger')}}}$"
             deviation = report.deviations[row, place]
             cells.append(value + above + ("" if np.isnan(deviation) else rf" $\pm$ {deviation:.4f}"))
@@ -142,7 +147,7 @@ def legend(report: Report) -> Iterator[str]:
     lacking = [f"{name} lacks {count:,}" for name, count in zip(report.names, report.lacking, strict=True) if count]
     counted = f"; one that a run lacks counts as 0 ({', '.join(lacking)})" if lacking else ""
     within = "in brackets their 95 % bootstrap intervals over queries"
-    yield f"Means over {len(report.queries):,} judged queries{counted}; {within}."
+    yield f"Means over {amount(len(report.queries), 'judged queries')}{counted}; {within}."
     several = [f"{name} {seeds}" for name, seeds in zip(report.names, report.seeds, strict=True) if seeds > 1]
     if several:
         yield f"Means over several runs of a system (seeds: {', '.join(several)}); ± their standard deviation."
@@ -163,11 +168,6 @@ def legend(report: Report) -> Iterator[str]:
 def _write_rows(path: Path, dialect: str, rows: Iterable[Sequence[Any]]) -> None:
     with written_whole(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, dialect, lineterminator="\n").writerows(rows)
-
-
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
-    ruled = [heading, [*[":--"] * left, *["--:"] * (len(heading) - left)], *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in ruled]
 
 
 def _deviation(value: float) -> str:

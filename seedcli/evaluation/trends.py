@@ -3,6 +3,7 @@
 As in figures 3 and 6 of the paper (Lu et al., EMNLP 2021): a plot for each measure, with the intervals of the means.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from seedcli.base.counts import amount
 from seedcli.base.errors import ConfigError
 from seedcli.evaluation.plots import Curve, curves
 
@@ -33,10 +35,10 @@ def placed(configs: Mapping[str, Mapping[str, Any]], over: str, by: str | None) 
     Raises ConfigError for runs without such an option or number, and for two in one place.
     """
     points = []
-    numbered = {name: re.fullmatch(r"(.*)@([-+]?[\d.]+(?:e[-+]?\d+)?)", name) for name in configs}
+    numbered = {name: re.fullmatch(r"(.*)@([-+]?\d*\.?\d+(?:e[-+]?\d+)?)", name) for name in configs}
     for name, config in configs.items():
         x, match = option(config, over, "--curve", name), numbered[name]
-        if x is None and match:
+        if x is None and match and math.isfinite(float(match[2])):
             x = float(match[2])
         if x is None:
             given = ", ".join(differing(configs))
@@ -96,7 +98,7 @@ def plot_trends(
     numbers = all(isinstance(point.x, float) for point in points)
     xs = sorted({point.x for point in points}, key=lambda x: (isinstance(x, str), x))
     place = {x: float(x) if numbers else float(row) for row, x in enumerate(xs)}
-    log_x = numbers and logarithmic([float(x) for x in xs], scale)
+    log_x = logarithmic(xs, scale)
     lines = dict.fromkeys(point.line for point in points)
     for measure in next(iter(means.values())):
         series = {}
@@ -106,18 +108,22 @@ def plot_trends(
             series[line or measure] = Curve([x for x, _ in own], [means[name][measure] for _, name in own], low, high)
         files += curves(
             folder / ("curve-" + re.sub(r"[^\w@.-]+", "-", measure)), series, over, measure,
-            title=f"{measure}, {queries:,} queries; bars: 95 % intervals of the means",
+            title=f"{measure}, {amount(queries, 'queries')}; bars: 95 % intervals of the means",
             ticks=ticks([place[x] for x in xs], log_x) if numbers else list(place.values()),
             labels=None if numbers else [said(x) for x in xs], log_x=log_x,
         )  # fmt: skip
     return files
 
 
-def logarithmic(xs: Sequence[float], scale: Scale) -> bool:
-    """Raises ConfigError for a logarithm of what has none."""
-    if scale == "log" and xs[0] <= 0:
-        raise ConfigError(f"--set showing.curve_scale=log: {xs[0]:g} has no place on it")
-    return scale == "log" or (scale == "auto" and xs[0] > 0 and xs[-1] / xs[0] >= WIDE)
+def logarithmic(xs: Sequence[float | str], scale: Scale) -> bool:
+    """Whether the axis is logarithmic: of numbers, never of words. Raises ConfigError for those without a place."""
+    numbers = [x for x in xs if not isinstance(x, str)]
+    if len(numbers) < len(xs):
+        return False
+    low, high = min(numbers), max(numbers)
+    if scale == "log" and low <= 0:
+        raise ConfigError(f"--set showing.curve_scale=log: {low:g} has no place on it")
+    return scale == "log" or (scale == "auto" and low > 0 and high / low >= WIDE)
 
 
 def ticks(xs: Sequence[float], log_x: bool) -> list[float]:

@@ -66,5 +66,5 @@ def known(candidates: Run, queries: Sequence[str], shards: Sequence[Shard]) -> t
         problems.add("candidates that the index lacks", name.decode())
     counts = np.diff(np.append(0, np.cumsum(there))[ends])
     for place in np.flatnonzero(counts == 0).tolist():
-        problems.add("queries without a candidate, which are left out", queries[place])
+        problems.add("queries without a candidate, left out", queries[place])
     return Known(Ragged(found.values, found.offsets[ends]), counts), problems

@@ -17,6 +17,7 @@ from seedcli.data.sources import open_collection
 from seedcli.data.survey import survey_qrels
 from seedcli.evaluation.judging import compiling
 from seedcli.evaluation.measures import judges, parse_all, plain
+from seedcli.evaluation.metrics import parsed
 from seedcli.evaluation.report import compare, pick_examples
 from seedcli.evaluation.tables import write_report
 from seedcli.retrieval.run_files import read_run, run_path
@@ -51,11 +52,12 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     measures = parse_all(config.measures)
     if judges(measures):
         report_problems(config, stage)
+    tell_unreached(config, qrels, stage.progress)
     tell_tuned(config, stage, named_runs(config), qrels)
     runs = judged_runs(config, qrels, stage.progress)
     tell_compiling(plain(measures), stage.progress)
     with stage.progress.track("evaluate", len(runs), "runs") as advance:
-        values = values_of(config, stage, runs, qrels)
+        values = values_of(config, stage, {str(row): run for row, run in enumerate(runs)}, qrels)
         advance(len(runs))
     systems = [name for name, paths in named_runs(config).items() for _ in paths]  # of each run
     report = compare(
@@ -69,7 +71,7 @@ def run(config: EvaluateConfig, stage: Stage) -> Outcome:
     )
     files = write_report(report, stage.folder)
     if config.examples:
-        write_json(stage.folder / "examples.json", examples(config, stage, qrels, runs))
+        write_json(stage.folder / "examples.json", examples(config, stage, qrels, {systems[-1]: runs[-1]}))
         files.append(stage.folder / "examples.json")
     means = dict(zip(report.names, report.means.round(6).tolist(), strict=True))
     shown = showing.show(config, stage, report, runs, qrels)
@@ -84,6 +86,15 @@ def tell_compiling(measures: Sequence[str], progress: Progress) -> None:
     """Word of what takes long, the first time."""
     if "NUMBA_DISABLE_JIT" not in os.environ and compiling(measures):
         progress.say("compiling ranx's measures, once: about 30 s")
+
+
+def tell_unreached(config: EvaluateConfig, qrels: Qrels, progress: Progress) -> None:
+    """Word of measures that are 0 whatever is found, as no judgement has the grade that they ask for."""
+    highest = max((grade for grades in qrels.values() for grade in grades.values()), default=0)
+    for name in plain(parse_all(config.measures)):
+        asked = parsed(name)
+        if asked and asked.level > max(1, highest):
+            progress.say(f"{config.qrels}: no judgement has grade {asked.level} or more, so {name} is 0 for all")
 
 
 def report_problems(config: EvaluateConfig, stage: Stage) -> None:
@@ -104,16 +115,14 @@ def named_runs(config: EvaluateConfig) -> dict[str, list[Path]]:
     return {name: list(map(Path, paths)) for name, paths in sources.items()}
 
 
-def judged_runs(config: EvaluateConfig, qrels: Qrels, progress: Progress) -> dict[str, Run]:
-    """All runs by name; where a system has several, they are numbered."""
-    systems = named_runs(config)
-    runs = {}
-    with progress.track("read", sum(map(len, systems.values())), "runs") as advance:
-        for name, paths in systems.items():
-            for number, path in enumerate(paths, 1):
-                run = judged_run(path, qrels, config)
-                runs[f"{name} [{number}]" if len(paths) > 1 else name] = run
-                advance(1)
+def judged_runs(config: EvaluateConfig, qrels: Qrels, progress: Progress) -> list[Run]:
+    """All runs, those of a system after each other."""
+    paths = [path for own in named_runs(config).values() for path in own]
+    runs = []
+    with progress.track("read", len(paths), "runs") as advance:
+        for path in paths:
+            runs.append(judged_run(path, qrels, config))
+            advance(1)
     return runs
 
 
@@ -127,14 +136,14 @@ def judged_run(path: Path, qrels: Qrels, config: EvaluateConfig) -> Run:
 
 
 def examples(config: EvaluateConfig, stage: Stage, qrels: Qrels, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """Some queries with the first three hits of the last run, in words."""
-    collection, last = open_collection(config.qrels), list(runs)[-1]
-    picked = pick_examples(qrels, collection.queries(config.split), {last: runs[last]}, config.examples, 3, config.seed)
+    """Some queries with the first three hits of runs, in words."""
+    collection = open_collection(config.qrels)
+    picked = pick_examples(qrels, collection.queries(config.split), runs, config.examples, 3, config.seed)
     find = finder(collection, stage.inputs["qrels"].identity, stage.progress, make=False)
     texts = find(id_ for example in picked for _, ids in example.hits for id_ in ids)
     return [
         {
-            "run": last,
+            "run": name,
             "query": example.query.text.replace(SEPARATOR, " [SEP] "),
             "relevant": sorted(example.relevant),
             "hits": [
@@ -142,5 +151,5 @@ def examples(config: EvaluateConfig, stage: Stage, qrels: Qrels, runs: Mapping[s
             ],
         }
         for example in picked
-        for _, ids in example.hits
+        for name, ids in example.hits
     ]

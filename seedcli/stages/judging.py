@@ -45,7 +45,7 @@ def read_judgements(config: EvaluateConfig, progress: Progress | None = None) ->
     queries = asked(collection, config.split)
     answered = {query.id: dict[str, int]() for query in queries if query.answers}
     if not answered:
-        raise DataError(f"{config.qrels}: none of its {len(queries):,} queries comes with answers, as answers@k needs")
+        raise DataError(f"{config.qrels}: none of its queries comes with answers, as answers@k needs")
     if progress and (lacking := len(queries) - len(answered)):
         progress.say(f"{config.qrels}: {lacking:,} of {len(queries):,} queries have no answers and are left out")
     return answered

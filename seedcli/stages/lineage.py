@@ -12,7 +12,7 @@ from seedcli.base.manifest import MANIFEST, Manifest, digest, read_manifest
 from seedcli.base.verbs import typed
 from seedcli.configs import VERBS
 from seedcli.evaluation.steps import Step
-from seedcli.stages.told import place
+from seedcli.stages.told import called, place
 
 
 def lineage(path: Path, identity: str, role: str = "run") -> Step:
@@ -45,11 +45,6 @@ def shown_name(path: Path) -> str:
     """The last part of a path, lest a report that is passed on tells of a machine; a hub's name whole."""
     known = place(str(path))
     return path.name if known == str(path) else known
-
-
-def called(key: str) -> str:
-    """ "runs.0.bm25" is the one of the runs that is called bm25."""
-    return " ".join(part for part in key.split(".", 2) if not part.isdigit())
 
 
 def settled(made: Manifest) -> Iterator[tuple[str, Any, Any]]:

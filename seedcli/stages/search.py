@@ -37,9 +37,9 @@ LINE = {"trec": 48, "parquet": 16}  # bytes of a line of a run
 
 def inputs(config: SearchConfig, progress: Progress) -> dict[str, Path]:
     """The indexes and the queries, by name."""
-    if config.out is None or (config.queries is None and not all(map(is_run, config.index))):
+    kinds = [kind_of(source) for source in config.index] if config.out is not None else []
+    if config.out is None or (config.queries is None and {*kinds} != {"run"}):
         raise ConfigError("give a QUESTION, or --queries and --out to write a run")
-    kinds = [kind_of(source) for source in config.index]
     if processes() > 1 and (kinds != ["flat"] or config.candidates is not None):
         told = "indexes in a store, bm25 and approximate indexes, fusion and --candidates run as one process"
         raise ConfigError(f"{told}: call it without torchrun")
@@ -66,6 +66,8 @@ def kind_of(source: str) -> str:
     """What --index names. Raises a mistake where it is neither an index nor a run."""
     if is_run(source):
         return "run"
+    if Path(source).is_file():
+        raise DataError(f"--index {source}: no run, and no index, which is a folder; is the file empty or cut off?")
     made = opened(Path(source)).config
     return "store" if made.get("store") else str(made["kind"])
 

@@ -16,30 +16,29 @@ from seedcli.evaluation.page.contents import Found, contents
 from seedcli.evaluation.page.page import write_page
 from seedcli.evaluation.report import Report
 from seedcli.evaluation.steps import Step, flattened
-from seedcli.evaluation.trends import Point, placed, plot_trends
+from seedcli.evaluation.trends import Point, logarithmic, placed, plot_trends
 from seedcli.retrieval.runs import Run
 from seedcli.stages.judging import asked
-from seedcli.stages.lineage import called, lineage
+from seedcli.stages.lineage import lineage
 from seedcli.stages.stage import Stage
+from seedcli.stages.told import called
 
 
-def show(
-    config: EvaluateConfig, stage: Stage, report: Report, runs: Mapping[str, Run] | None, qrels: Qrels
-) -> list[Path]:
-    """The files that are left beside the report's own. `runs`: those of the report's systems, if they have some."""
+def show(config: EvaluateConfig, stage: Stage, report: Report, runs: Sequence[Run] | None, qrels: Qrels) -> list[Path]:
+    """The files that are left beside the report's own. `runs`: those that the report's systems have, if any."""
     summary, steps, files = read_json(stage.folder / "report.json"), lineages(stage), []
     if config.showing.curve is not None:
         files += trends(config, stage, summary, steps)
     if config.showing.page:
         files.append(stage.folder / "report.html")
-        found = None if runs is None else judged(config, stage, firsts(report.names, runs), qrels)
+        found = None if runs is None else judged(config, stage, firsts(report.runs.names, runs), qrels)
         write_page(files[-1], summary, contents(report, config.baseline, found, config.showing.cases), steps)
     return files
 
 
-def firsts(systems: Sequence[str], runs: Mapping[str, Run]) -> dict[str, Run]:
-    """A run of each system: of several, the first."""
-    return {name: runs[name] if name in runs else runs[f"{name} [1]"] for name in systems}
+def firsts(systems: Sequence[str], runs: Sequence[Run]) -> dict[str, Run]:
+    """A run of each system: of several, the first. `systems` are those of the runs, one by one."""
+    return {name: runs[systems.index(name)] for name in systems}
 
 
 def trends(config: EvaluateConfig, stage: Stage, summary: Mapping[str, Any], steps: Sequence[Step]) -> list[Path]:
@@ -61,11 +60,13 @@ def check(config: EvaluateConfig, runs: Mapping[str, Path]) -> None:
 
 
 def places(asked: Showing, steps: Sequence[Step]) -> list[Point]:
-    """Where the runs stand on the curve; of several runs of a name, the first."""
+    """Where the runs stand on the curve; of several runs of a name, the first. Raises ConfigError for no place."""
     configs = dict[str, dict[str, Any]]()
     for step in steps:
         configs.setdefault(step.role, flattened(step))
-    return placed(configs, str(asked.curve), asked.curve_by)
+    points = placed(configs, str(asked.curve), asked.curve_by)
+    logarithmic([point.x for point in points], asked.curve_scale)
+    return points
 
 
 def role(key: str) -> str:

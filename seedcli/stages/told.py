@@ -20,14 +20,18 @@ SPLITS = ("test", "dev", "val", "")  # how the split begins that is searched nex
 
 
 def sources(inputs: Mapping[str, Input]) -> list[Source]:
-    """The inputs as a person is told of them: "runs.0.bm25" is the one of the runs that is called bm25."""
+    """The inputs as a person is told of them."""
     told = []
     for key, given in inputs.items():
-        name = " ".join(part for part in key.split(".", 2) if not part.isdigit())
         made = read_manifest(Path(given.path))
         origin = f"{made.verb} {given.identity[:8]}" if made else given.identity[:8]
-        told.append(Source(name, place(given.path), origin))
+        told.append(Source(called(key), place(given.path), origin))
     return told
+
+
+def called(key: str) -> str:
+    """ "runs.0.bm25" is the one of the runs that is called bm25."""
+    return " ".join(part for place, part in enumerate(key.split(".", 2)) if place != 1 or not part.isdigit())
 
 
 def place(path: str) -> str:

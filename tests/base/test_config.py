@@ -152,6 +152,13 @@ def test_one_value_serves_as_a_list_whatever_is_in_its_name():
     assert resolve(PretrainConfig, {"out": "o"}, {"text": "[a.txt, b.txt]"}, "r.yaml").text == ["a.txt", "b.txt"]
 
 
+def test_what_a_repeated_flag_gives_is_text_as_it_is():
+    runs = ["[red]B=b.trec", "[a, b]", "2020"]
+    assert resolve(VERBS["evaluate"], NEEDED["evaluate"], {"runs": runs}, "r.yaml").runs == runs
+    assert finetune(**{"tower.dimensions": "[8, 16]"}).tower.dimensions == [8, 16]
+    assert finetune(**{"tower.dimensions": ["8", "16"]}).tower.dimensions == [8, 16]
+
+
 def test_null_takes_back_what_a_recipe_says():
     assert finetune({"tower": {"pooling": "mean"}}, **{"tower.pooling": "null"}).tower.pooling is None
     assert finetune({"optimize": {"steps": 3}}, **{"optimize.steps": "null"}).optimize.steps is None

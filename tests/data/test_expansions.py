@@ -44,8 +44,8 @@ def test_a_survey_counts_what_is_wrong_with_expansions(tmp_path: Path, monkeypat
     found = survey_expansions(path, "these", CORPUS, "that corpus", Silent())
     assert (found.records, found.characters) == (5, len("fourxzeroagain"))
     assert list(found.problems) == [
-        "1 expansions with an empty text (z)",
-        "1 ids of expansions that stand twice or more (p4)",
+        "1 expansion with an empty text (z)",
+        "1 id of expansions that stand twice or more (p4)",
         "2 ids of expansions that the corpus lacks (a, z)",
     ]
     kept = survey_expansions(tmp_path / "not read again", "these", CORPUS, "that corpus", Silent())

@@ -50,7 +50,7 @@ def test_passages_are_counted_by_pencil() -> None:
     assert told(survey_passages(collection(), "x", Silent())) == (
         7,
         45,
-        ["1 ids of passages that stand twice or more (1)", "2 passages with an empty text (4, 6)"],
+        ["1 id of passages that stand twice or more (1)", "2 passages with an empty text (4, 6)"],
     )
 
 
@@ -58,7 +58,7 @@ def test_queries_are_counted_by_pencil() -> None:
     assert told(survey_queries(collection().queries, None, "x", Silent())) == (
         5,
         23,
-        ["1 ids of queries that stand twice or more (q1)", "2 queries with an empty text (q2, q3)"],
+        ["1 id of queries that stand twice or more (q1)", "2 queries with an empty text (q2, q3)"],
     )
 
 
@@ -85,7 +85,7 @@ class Alike(str):
 def test_two_ids_of_one_hash_are_two_ids() -> None:
     records = [Passage(Alike(name), "", "text") for name in "abcbdb"]
     assert list(survey_passages(collection(records), "x", Silent()).problems) == [
-        "1 ids of passages that stand twice or more (b)"
+        "1 id of passages that stand twice or more (b)"
     ]
 
 
@@ -121,7 +121,7 @@ QRELS: Qrels = {
 def test_judgements_are_held_against_the_texts() -> None:
     assert list(survey_qrels(collection(test=QRELS), "test", "x", Silent())) == [
         "2 passages of the qrels that the corpus lacks (9, 8)",
-        "2 queries without a positive, which score 0 (q2, q8)",
+        "2 queries without a positive, scored 0 (q2, q8)",
         "2 queries of the qrels without a text (q9, q8)",
     ]
 
@@ -132,7 +132,7 @@ def test_judgements_without_a_fault_have_no_problems() -> None:
 
 def test_what_a_collection_has_not_is_not_missed() -> None:
     alone = Collection("here", qrels_readers={"test": lambda: QRELS})
-    assert list(survey_qrels(alone, "test", "x", Silent())) == ["2 queries without a positive, which score 0 (q2, q8)"]
+    assert list(survey_qrels(alone, "test", "x", Silent())) == ["2 queries without a positive, scored 0 (q2, q8)"]
     with_passages = Collection("here", lambda: iter(PASSAGES), qrels_readers={"test": lambda: QRELS})
     assert len(list(survey_qrels(with_passages, "test", "y", Silent()))) == 2
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from seedcli.evaluation.plots import COLOURS, FEW, MARKERS, Curve, curves, decimals, drawn
 
@@ -71,6 +72,13 @@ def test_names_stand_outside_the_axes_and_those_of_higher_curves_above(figure):
     long = figure({"a name of so many words that it must be broken": TWO["low"]}, "x", "y")
     assert "\n" in long.legends[0].get_texts()[0].get_text()
     figure({r"$\no$ formula": TWO["low"]}, "x", "y")
+
+
+def test_a_dollar_is_a_dollar(figure):
+    made = figure(TWO, r"$\foo$", "$x_2$", title=r"$\bar{", ticks=LENGTHS, labels=["$1$", r"$\no$", "3"])
+    texts = [text for text in made.findobj(Text) if "$" in text.get_text()]
+    assert len({text.get_text() for text in texts}) == 5
+    assert not any(text.get_parse_math() for text in texts)
 
 
 def test_curves_are_told_apart_by_colour_and_without_it():

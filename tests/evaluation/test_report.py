@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+from string import ascii_lowercase
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from seedcli.base.errors import ConfigError
 from seedcli.data.records import Query
 from seedcli.evaluation.metrics import Values, evaluate, measure
 from seedcli.evaluation.report import compare, pick_examples
+from seedcli.evaluation.rows import highest, label, marks
 from seedcli.evaluation.tables import latex, markdown, tex, write_report
 from seedcli.retrieval.runs import Ranking, Run, run_of
 
@@ -63,8 +65,8 @@ def test_the_table_marks_significant_differences_and_says_how_they_were_found():
         "Means over 8 judged queries; one that a run lacks counts as 0 (short lacks 1); "
         "in brackets their 95 % bootstrap intervals over queries.",
         "",
-        "† p < 0.05 against a|b, better or worse: paired sign-flip permutation test of the mean difference, two-sided "
-        "(all 256 signs); Holm's correction over 4 tests.",
+        r"† p < 0.05 against a\|b, better or worse: paired sign-flip permutation test of the mean difference, "
+        "two-sided (all 256 signs); Holm's correction over 4 tests.",
         "",
         "d_z: the mean difference in standard deviations of the queries' differences. Detectable: the smallest true "
         "difference that this many queries show with a chance of about 80 % in one test at 0.05.",
@@ -112,11 +114,28 @@ def test_runs_of_one_name_are_one_system():
     assert "Satterthwaite" in text
 
 
+def test_letters_stand_in_the_order_of_the_systems_however_many_there_are():
+    runs = {f"s{number}": run_with(5) for number in range(28)} | {"best": run_with(1)}
+    report = compare(measure(runs, QRELS, ["mrr"]), None, 1000, 0, "permutation", "none", all_pairs=True)
+    assert marks(report, 28) == {"mrr": ascii_lowercase + "(27)(28)"}
+    assert label(report, 28) == "(29) best"
+
+
+def test_the_highest_are_bold_unless_all_are_alike():
+    assert highest([0.5, None, 0.5, 0.1]) == [True, False, True, False]
+    assert highest([0.0, 0.0]) == highest([None, 0.2]) == [False, False]
+    runs = {"one": run_with(1), "two": run_with(1), "three": run_with(2)}
+    text = latex(compare(measure(runs, QRELS, ["mrr", "recall@5"]), None, 100, seed=0))
+    assert text.count(r"\textbf{1.0000} & 1.0000 \\") == 2
+    assert text.count("textbf") == 2
+
+
 def test_latex_reads_no_name_as_its_own():
     assert tex(r"50% & $x_1 \ {a}~^#|<>") == (
         r"50\% \& \$x\_1 \textbackslash{} \{a\}\textasciitilde{}\textasciicircum{}\#"
         r"\textbar{}\textless{}\textgreater{}"
     )
+    assert tex('`a` "b"') == r"\`{}a\`{} ''b''"
     assert tex("[a]\n†") == r"{[}a{]} $^\dagger$"
     text = latex(compare(measure(RUNS, QRELS, ["mrr", "hit_rate@1"]), "a|b", 1000, seed=0))
     assert r"Run & mrr & hit\_rate@1 \\" in text

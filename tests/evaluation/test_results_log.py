@@ -148,4 +148,9 @@ def test_markdown_and_json_hold_the_same():
         "- 2 is not as 1: another run, of the same options and inputs",
     ]
     assert plain(found, None)[0]["lines"][1]["name"] == "a|b"
+    assert "## \\<b> \\*x\\*, split test: 1 judged query, best mrr@10 first" in markdown(
+        boards([line("a", qrels="<b> *x*", queries=1)], ["mrr@10"]), None
+    )
+    changed = line("b", 0.1, config={"search.depth": "[a](javascript:1)"})
+    assert r"search.depth 10 → \[a\](javascript:1)" in markdown(boards([line("a"), changed], ["mrr@10"]), None)
     json.dumps(plain(found, None))

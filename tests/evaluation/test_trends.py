@@ -16,13 +16,19 @@ CONFIGS = {
 
 
 def test_runs_are_placed_by_the_numbers_of_their_names():
-    names = ["seed@1e3", "bert@250", "seed@0.5", "a@b@-3"]
+    names = ["seed@1e3", "bert@250", "seed@.5", "a@b@-3"]
     assert placed({name: {} for name in names}, "step", None) == [
         Point("seed@1e3", 1000, "seed"),
         Point("bert@250", 250, "bert"),
-        Point("seed@0.5", 0.5, "seed"),
+        Point("seed@.5", 0.5, "seed"),
         Point("a@b@-3", -3, "a@b"),
     ]
+
+
+@pytest.mark.parametrize("name", ["a@1..2", "a@1.2.3", "a@1e400", "a@", "a@."])
+def test_what_is_no_number_gives_a_run_no_place(name):
+    with pytest.raises(ConfigError, match=r"the run a@.* was made without such an option; name runs like a@100"):
+        placed({name: {}}, "step", None)
 
 
 def test_runs_are_placed_by_their_options():
@@ -56,8 +62,9 @@ def test_the_axis_is_logarithmic_where_numbers_are_far_apart():
     assert not logarithmic([0, 1000], "auto")
     assert logarithmic([1, 2], "log")
     assert not logarithmic([1, 1000], "linear")
+    assert not logarithmic([1, 1000, "none"], "log")
     with pytest.raises(ConfigError, match="0 has no place on it"):
-        logarithmic([0, 1], "log")
+        logarithmic([1, 0], "log")
 
 
 def test_ticks_keep_their_distance():

@@ -129,7 +129,7 @@ def test_texts_are_written_beside_the_examples(by_text: Make, wordpiece: Tokeniz
         ("heron", ["heron", "gecko"], []),
         ("otter", ["lynx"], ["heron"]),
     ]
-    assert problems == ["1 queries without a negative (who eats the heron)"]
+    assert problems == ["1 query without a negative (who eats the heron)"]
 
 
 def test_texts_are_written_by_the_models_templates_and_cut_to_its_lengths(wordpiece: Tokenizer, tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_unknown_ids_are_counted_and_left_out(by_id: Make) -> None:
     data, problems = by_id(triples("q0 p0,gone lost,p1", "q9 p0 p1", "q1 gone p1", "q2 p2 lost", "q8 far p1"))
     assert told(data) == [("q0", ["p0"], ["p1"]), ("q2", ["p2"], [])]
     assert problems == [
-        "1 queries without a negative (q2)",
-        "1 queries without a positive (q1)",  # q8 is no query
+        "1 query without a negative (q2)",
+        "1 query without a positive (q1)",  # q8 is no query
         "2 queries of examples without a text (q9, q8)",
         "5 passages of examples that the corpus lacks (gone, far, lost, ...)",
     ]
@@ -164,17 +164,17 @@ def test_the_first_negatives_are_kept(by_id: Make) -> None:
 
 def test_an_example_without_a_positive_is_left_out(by_id: Make, by_text: Make, wordpiece: Tokenizer) -> None:
     data, problems = by_id(triples("q0 - p1", "q1 p1 p2"))
-    assert (told(data), problems) == ([("q1", ["p1"], ["p2"])], ["1 queries without a positive (q0)"])
+    assert (told(data), problems) == ([("q1", ["p1"], ["p2"])], ["1 query without a positive (q0)"])
     data, problems = by_text(in_words("otter - heron", "heron lynx gecko"))
     assert told_in_words(data, wordpiece) == [("heron", ["lynx"], ["gecko"])]
-    assert problems == ["1 queries without a positive (who eats the otter)"]
+    assert problems == ["1 query without a positive (who eats the otter)"]
 
 
 def test_empty_texts_are_counted(by_text: Make) -> None:
     blank = Example(Query("", " "), [Passage("d7", "", ""), Passage("", "Otter", "")], [])
     assert [line for line in by_text([blank])[1] if "empty" in line] == [
-        "1 passages with an empty text (d7)",
-        "1 queries with an empty text ( )",
+        "1 passage with an empty text (d7)",
+        "1 query with an empty text ( )",
     ]
 
 

@@ -74,7 +74,7 @@ def test_what_the_index_or_the_candidates_lack_is_counted_and_named(tmp_path):
     assert counts.tolist() == [1, 2, 0, 0]
     assert list(problems) == [
         "3 candidates that the index lacks (yeti, troll, ...)",
-        "2 queries without a candidate, which are left out (q2, q3)",
+        "2 queries without a candidate, left out (q2, q3)",
     ]
 
 

@@ -225,7 +225,7 @@ def test_a_faulty_corpus_is_told_before_any_text_is_tokenised(chain, perform, fa
     with (faulty / "collection.tsv").open("a") as file:
         file.write("otter-diet\tonce more\nblank\t \n")
     given = {"model": chain.encoder, "data": faulty, "negatives.negatives": "file", **FEW}
-    message = r"1 passages with an empty text \(blank\); 1 ids of passages that stand twice or more \(otter-diet\)"
+    message = r"1 passage with an empty text \(blank\); 1 id of passages that stand twice or more \(otter-diet\)"
     with pytest.raises(DataError, match=message):
         perform("finetune", out=tmp_path / "out", problems="stop", **given)
     assert not (tmp_path / "out").exists()

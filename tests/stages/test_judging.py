@@ -100,7 +100,7 @@ def test_a_corpus_without_a_measure_of_answers_and_answers_nowhere_are_told(eval
     with pytest.raises(ConfigError, match="--corpus is where answers@k finds passages"):
         evaluate("beir", "mrr", corpus=folder / "dpr")
     (folder / "plain.jsonl").write_text('{"_id": "0", "text": "who"}\n')
-    with pytest.raises(DataError, match="none of its 1 queries comes with answers"):
+    with pytest.raises(DataError, match="none of its queries comes with answers"):
         evaluate("plain.jsonl", "answers@1", corpus=folder / "dpr")
 
 

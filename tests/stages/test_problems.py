@@ -13,11 +13,11 @@ from seedcli.cli import app
 from seedcli.configs import VERBS
 from seedcli.stages import stage
 
-TWICE = "1 ids of passages that stand twice or more (otter-diet)"
+TWICE = "1 id of passages that stand twice or more (otter-diet)"
 EMPTY = "2 passages with an empty text (blank, blanker)"
-UNASKED = "1 queries of the qrels without a text (q:yeti)"
-UNFOUND = "1 passages of the qrels that the corpus lacks (yeti)"
-HOPELESS = "1 queries without a positive, which score 0 (q:otter-home)"
+UNASKED = "1 query of the qrels without a text (q:yeti)"
+UNFOUND = "1 passage of the qrels that the corpus lacks (yeti)"
+HOPELESS = "1 query without a positive, scored 0 (q:otter-home)"
 
 
 class Heard(Silent):
@@ -71,7 +71,7 @@ def heard(verb: str, **flags) -> list[str]:
         ("encode", {"model": "MODEL", "corpus": "FAULTY"}, "FAULTY", [EMPTY, TWICE]),
         (
             "encode", {"model": "MODEL", "queries": "FAULTY"}, "FAULTY",
-            ["1 queries with an empty text (q:blank)", "1 ids of queries that stand twice or more (q:otter-diet)"],
+            ["1 query with an empty text (q:blank)", "1 id of queries that stand twice or more (q:otter-diet)"],
         ),
         ("index", {"kind": "bm25", "corpus": "FAULTY"}, "FAULTY", [EMPTY, TWICE]),
         ("evaluate", {"runs": ["a=FOUND"], "qrels": "FAULTY"}, "FAULTY", [UNFOUND, UNASKED, HOPELESS]),

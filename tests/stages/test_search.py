@@ -2,7 +2,7 @@
 
 import pytest
 
-from seedcli.base.errors import ConfigError
+from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.machine import resident
 from seedcli.retrieval.run_files import read_run
 
@@ -45,3 +45,10 @@ def test_a_run_in_parquet_is_read_wherever_a_run_is(chain, tmp_path, perform):
     assert len(means) >= 1
     assert "found" in str(means)
     assert "lines" in str(means)
+
+
+@pytest.mark.parametrize("queries", [{}, {"queries": "animals"}])
+def test_an_empty_file_is_no_run(tmp_path, perform, queries):
+    (tmp_path / "empty.trec").touch()
+    with pytest.raises(DataError, match=r"--index \S+empty.trec: no run, and no index, which is a folder; is the file"):
+        perform("search", out=tmp_path / "out", index=[str(tmp_path / "empty.trec")], **queries)

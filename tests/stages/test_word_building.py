@@ -85,9 +85,7 @@ def test_expansions_make_passages_findable_and_unknown_ids_are_told(lengths, tmp
         {"id": "owl-right", "queries": ["twice"]},
     )
     given = HEAP | {"corpus": lengths, "words.expansions": expansions}
-    with pytest.raises(
-        DataError, match=r"1 ids of expansions that stand twice or more \(owl-right\); 1 ids of expansi"
-    ):
+    with pytest.raises(DataError, match=r"1 id of expansions that stand twice or more \(owl-right\); 1 id of expansi"):
         perform("index", out=tmp_path / "stopped", problems="stop", **given)
     perform("index", out=tmp_path / "words", **given)
     queries = written(tmp_path / "asked.jsonl", {"id": "q", "text": "hoots"}, {"id": "r", "text": "twice"})

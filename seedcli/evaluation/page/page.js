@@ -20,8 +20,9 @@
   const put = (id, ...nodes) => at(id).replaceChildren(...nodes);
   const value = (s, q) => data.values[s][state.measure][q];
   const shown = v => v === null ? "–" : (v / data.scale).toFixed(3);
-  const signed = d => (d > 0 ? "+" : d < 0 ? "−" : "±") + (Math.abs(d) / data.scale).toFixed(3);
+  const signed = (d, digits = 3) => (d > 0 ? "+" : d < 0 ? "−" : "±") + (Math.abs(d) / data.scale).toFixed(digits);
   const count = n => n.toLocaleString("en");
+  const queries = n => `${count(n)} ${n === 1 ? "query" : "queries"}`;
   const text = q => data.texts && data.texts[q] || "";
   const difference = q => (value(state.one, q) ?? 0) - (value(state.other, q) ?? 0);
   const name = s => data.systems[s];
@@ -31,18 +32,27 @@
     make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
   const line = (x1, y1, x2, y2, kind) => make("line", { x1, y1, x2, y2, class: kind });
   const words = (x, y, what, anchor = "middle") => make("text", { x, y, "text-anchor": anchor }, what);
+  // The least round step that reaches a value in so many, and the digits that its multiples need.
+  function steps(most, many) {
+    const power = 10 ** Math.floor(Math.log10(most / many));
+    const step = [1, 2, 5, 10].map(n => n * power).find(s => most / s <= many + 1e-9);
+    return [step, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9))];
+  }
 
   function drawDifferences(sorted) {
-    const [width, height, left, top, bottom] = [600, 330, 52, 12, 296];
+    const [width, height, left, top, bottom] = [600, 330, 62, 12, 296];
     const all = sorted.map(difference), n = all.length;
-    const most = Math.max(1, ...[all[0] ?? 0, all[n - 1] ?? 0].map(Math.abs));
+    const most = Math.max(...[all[0] ?? 0, all[n - 1] ?? 0].map(Math.abs)) || data.scale;
     const x = i => left + i / Math.max(1, n) * (width - left - 8);
     const y = d => top + (1 - d / most) / 2 * (bottom - top);
     const measure = data.measures[state.measure];
     const svg = chart(width, height, `Differences of ${name(state.one)} from ${name(state.other)} in ${measure}, sorted: `
       + at("counts").textContent);
-    for (const d of [most, most / 2, 0, -most / 2, -most]) {
-      svg.append(line(left, y(d), width - 8, y(d), d ? "grid" : "axis"), words(left - 6, y(d) + 4, d ? signed(d).slice(0, 5) : "0", "end"));
+    const [step, digits] = steps(most / data.scale, 3);
+    for (let part = -3; part <= 3; part++) {
+      const d = part * step * data.scale;
+      if (Math.abs(d) > most * (1 + 1e-9)) continue;
+      svg.append(line(left, y(d), width - 8, y(d), d ? "grid" : "axis"), words(left - 6, y(d) + 4, d ? signed(d, digits) : "0", "end"));
     }
     for (const [kind, sign] of [["gain", 1], ["loss", -1]]) {
       let path = "", open = false;
@@ -84,11 +94,11 @@
       const key = Math.round(a / most * bins) * (bins + 1) + Math.round(b / most * bins);
       cells.set(key, [...(cells.get(key) ?? []), q]);
     });
-    const largest = Math.max(1, ...[...cells.values()].map(queries => queries.length));
-    for (const [key, queries] of cells) {
+    const largest = Math.max(1, ...[...cells.values()].map(here => here.length));
+    for (const [key, here] of cells) {
       const [a, b] = [Math.floor(key / (bins + 1)), key % (bins + 1)].map(v => v * most / bins);
-      const radius = 2 + 12 * Math.sqrt(queries.length / largest) * Math.min(1, largest / 20);
-      const title = queries.length === 1 ? text(queries[0]) || data.ids[queries[0]] : `${count(queries.length)} queries`;
+      const radius = 2 + 12 * Math.sqrt(here.length / largest) * Math.min(1, largest / 20);
+      const title = here.length === 1 ? text(here[0]) || data.ids[here[0]] : `${count(here.length)} queries`;
       svg.append(make("circle", { cx: x(a).toFixed(1), cy: y(b).toFixed(1), r: radius.toFixed(1), class: "dot" },
         make("title", {}, title)));
     }
@@ -103,15 +113,15 @@
     const [width, height, left, top, bottom] = [720, 300, 52, 12, 250];
     const end = Math.log10(Math.max(2, cuts[cuts.length - 1]));
     const x = k => left + Math.log10(k) / end * (width - left - 20);
-    const most = Math.max(0.0001, ...lines.flat()), step = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2].find(s => most / s <= 6) ?? 0.2;
+    const most = Math.max(0.0001, ...lines.flat()), [step, digits] = steps(most, 6);
     const high = Math.ceil(most / step - 1e-9) * step;
     const y = v => top + (1 - v / high) * (bottom - top);
     const svg = chart(width, height, `${family} by cut-off, a line for each system; the numbers are in the table below`);
     for (let v = 0; v <= high + 1e-9; v += step)
-      svg.append(line(left, y(v), width - 20, y(v), "grid"), words(left - 6, y(v) + 4, v.toFixed(step < 0.01 ? 3 : 2), "end"));
+      svg.append(line(left, y(v), width - 20, y(v), "grid"), words(left - 6, y(v) + 4, v.toFixed(digits), "end"));
     cuts.filter(k => /^[125]0*$/.test(k)).forEach(k => svg.append(words(x(k), bottom + 18, count(k))));
     svg.append(words((left + width) / 2, height - 8, "first hits that count (logarithmic)"));
-    const legend = make("p", { class: "legend" });
+    const legend = make("p", { class: "legend" }, `${family}: `);
     lines.forEach((points, s) => {
       const colour = `var(--c${s % 7})`, dash = DASHES[s % DASHES.length], mark = MARKS[s % MARKS.length];
       const drawn = make("path", { class: "line", "stroke-dasharray": dash || "none",
@@ -140,8 +150,8 @@
     const head = make("span", {}, `${note} `, make("code", {}, data.documents[document]));
     if (relevant) head.append(" ", make("span", { class: "badge" }, "✓ relevant"));
     const item = make("li", { class: relevant ? "hit right" : "hit" }, head);
-    if (title) item.append(make("b", {}, title));
-    item.append(make("p", {}, body ?? "(its text isn't in this page)"));
+    if (title) item.append(make("b", { dir: "auto" }, title));
+    item.append(make("p", { dir: "auto" }, body ?? "(its text isn't in this page)"));
     return item;
   }
 
@@ -157,7 +167,7 @@
 
   function fill(row, q) {
     const sides = several ? [state.one, state.other] : [state.one];
-    const body = make("div", { class: "pair" }, ...sides.map(s => side(s, q)));
+    const body = make("div", { class: several ? "pair two" : "pair" }, ...sides.map(s => side(s, q)));
     const relevant = data.relevant[q], seen = sides.some(s => data.hits[s][q].some(hit => hit & 1));
     if (relevant < 0) body.append(make("p", { class: "all" }, "No document is judged relevant."));
     else if (!seen)
@@ -169,7 +179,8 @@
   function row(q, open) {
     const d = difference(q), kind = d > 0 ? "gain" : d < 0 ? "loss" : "";
     const numbers = several ? `${shown(value(state.one, q))} / ${shown(value(state.other, q))} ` : shown(value(state.one, q));
-    const summary = make("summary", {}, make("span", { class: "text" }, text(q) || data.ids[q], " ", make("small", {}, text(q) ? data.ids[q] : "")),
+    const summary = make("summary", {}, make("span", { class: "text" },
+      make("bdi", {}, text(q) || data.ids[q]), " ", make("small", {}, make("bdi", {}, text(q) ? data.ids[q] : ""))),
       make("span", { class: "numbers" }, numbers, make("span", { class: kind }, several ? signed(d) : "")));
     const made = make("details", { class: "query" }, summary);
     const filled = () => { if (made.open && made.children.length === 1 && data.hits) fill(made, q); };
@@ -179,8 +190,8 @@
     return made;
   }
 
-  function list(title, queries, rows, open) {
-    const box = make("section", {}, make("h3", {}, `${title} (${count(queries.length)})`)), rest = [...queries];
+  function list(title, listed, rows, open) {
+    const box = make("section", {}, make("h3", {}, `${title} (${count(listed.length)})`)), rest = [...listed];
     const more = make("button", { type: "button" });
     const add = (many, opened) => {
       rest.splice(0, many).forEach((q, i) => more.before(row(q, i < opened)));
@@ -201,7 +212,7 @@
     const asked = state.filter.toLowerCase().split(/\s+/).filter(Boolean);
     const fits = q => { const whole = `${data.ids[q]} ${text(q)}`.toLowerCase(); return asked.every(word => whole.includes(word)); };
     const kept = asked.length ? sorted.filter(fits) : sorted;
-    at("matches").textContent = asked.length ? `${count(kept.length)} of ${count(sorted.length)} queries` : "";
+    at("matches").textContent = asked.length ? `${count(kept.length)} of ${queries(sorted.length)}` : "";
     if (!several) {
       put("lists", list("The lowest first", kept, ROWS, OPEN));
       return;
@@ -224,7 +235,7 @@
     if (several) {
       const wins = sorted.filter(q => difference(q) > 0).length, losses = sorted.filter(q => difference(q) < 0).length;
       at("counts").textContent = `${name(state.one)} against ${name(state.other)} in ${data.measures[state.measure]}: better on `
-        + `${count(wins)} queries, the same on ${count(sorted.length - wins - losses)}, worse on ${count(losses)}.`;
+        + `${queries(wins)}, the same on ${count(sorted.length - wins - losses)}, worse on ${count(losses)}.`;
       drawDifferences(sorted);
       drawScatter();
     }
@@ -266,6 +277,8 @@
     at("family").addEventListener("change", drawCutoffs);
     drawCutoffs();
   }
+  const levelled = data.hits && data.measures.some(measure => /-l\d/.test(measure));
+  document.querySelectorAll(".level").forEach(node => { node.hidden = !levelled; });
   at("cutoff-section").hidden = !data.curves;
   at("difference-section").hidden = at("scatter-section").hidden = !several;
   at("other").parentElement.hidden = !several;

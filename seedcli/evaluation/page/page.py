@@ -13,8 +13,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from seedcli.base.counts import amount
 from seedcli.base.files import write_text
 from seedcli.data.records import clean
+from seedcli.evaluation.rows import highest
 from seedcli.evaluation.steps import Step
 from seedcli.evaluation.tables import difference_cells
 
@@ -29,13 +31,12 @@ def write_page(path: Path, summary: Mapping[str, Any], held: Mapping[str, Any], 
 
 def page(summary: Mapping[str, Any], held: Mapping[str, Any], lineages: Sequence[Step]) -> str:
     style, script = packaged("page.css"), packaged("page.js")
-    count = len(summary["runs"])
     return Template(packaged("page.html")).substitute(
         policy=f"default-src 'none'; style-src {source(style)}; script-src {source(script)}; base-uri 'none'; "
         "form-action 'none'",
         style=style,
         script=script,
-        subtitle=f"{count} {'run' if count == 1 else 'runs'}, {summary['queries']:,} judged queries",
+        subtitle=f"{amount(len(summary['runs']), 'runs')}, {amount(summary['queries'], 'judged queries')}",
         table="\n".join(table(summary)),
         differences="\n".join(differences(summary)),
         legend="\n".join(f"<p>{safe(line)}</p>" for line in summary["legend"]),
@@ -65,16 +66,16 @@ def safe(value: Any) -> str:
 def table(summary: Mapping[str, Any]) -> Iterator[str]:
     """Means, marked where they differ, and their intervals; the highest of each measure in bold."""
     measures, runs = summary["measures"], summary["runs"]
-    best = {measure: max(run["means"][measure] or 0 for run in runs.values()) for measure in measures}
+    bold = {measure: highest([run["means"][measure] for run in runs.values()]) for measure in measures}
     baseline = (summary["significance"] or {}).get("baseline")
     yield f"<table>{head(['run', *measures])}<tbody>"
-    for name, run in runs.items():
+    for row, (name, run) in enumerate(runs.items()):
         note = " <small>(baseline)</small>" if name == baseline else ""
         yield f'<tr><th scope="row">{safe(run.get("label", name))}{note}</th>'
         for measure in measures:
             mean = run["means"][measure]
             shown = "–" if mean is None else f"{mean:.4f}"
-            if len(runs) > 1 and mean == best[measure]:
+            if bold[measure][row]:
                 shown = f"<strong>{shown}</strong>"
             mark = run.get("marks", {}).get(measure)
             shown += f"<sup>{safe(mark)}</sup>" if mark else ""
@@ -98,7 +99,7 @@ def beside(run: Mapping[str, Any], measure: str) -> Iterator[str]:
 def differences(summary: Mapping[str, Any]) -> Iterator[str]:
     """The differences that were tested."""
     if compared := summary.get("tests"):
-        yield f"<details><summary>{len(compared)} tested differences</summary>"
+        yield f"<details><summary>{amount(len(compared), 'tested differences')}</summary>"
         yield f'<div class="wide" role="region" aria-label="Tested differences" tabindex="0"><table>{head(DIFFERENCES)}'
         for one in compared:
             first, *cells = map(safe, difference_cells(one))
@@ -107,7 +108,8 @@ def differences(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def head(names: Sequence[str]) -> str:
-    cells = "".join(f'<th scope="col">{safe(name)}</th>' for name in names)
+    """The names of columns, which break before a cut-off where there is little room."""
+    cells = "".join(f'<th scope="col">{safe(name).replace("@", "<wbr>@")}</th>' for name in names)
     return f"<thead><tr>{cells}</tr></thead>"
 
 
@@ -122,7 +124,7 @@ def tree(step: Step) -> Iterator[str]:
         yield f'<span class="chosen">{safe(", ".join(f"{key} {value}" for key, value in step.chosen.items()))}</span>'
     if step.options:
         rows = "".join(f"<tr><th>{safe(key)}</th><td>{safe(value)}</td></tr>" for key, value in step.options.items())
-        yield f"<details><summary>all {len(step.options)} options</summary><table>{rows}</table></details>"
+        yield f"<details><summary>all {amount(len(step.options), 'options')}</summary><table>{rows}</table></details>"
     for before in step.inputs:
         yield from tree(before)
     yield "</li></ul>"

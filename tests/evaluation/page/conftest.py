@@ -1,6 +1,6 @@
 """A page of two runs whose names, ids and texts would be markup and scripts, were they not escaped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,10 @@ def pages() -> Callable[..., Made]:
     return made
 
 
-def made(queries: int = 60, address: str = "https://example.invalid", cases: int = 10) -> Made:
+def made(
+    queries: int = 60, address: str = "https://example.invalid", cases: int = 10,
+    measures: Sequence[str] = ("mrr@10", "recall@3"),
+) -> Made:  # fmt: skip
     """The first run has the relevant document second and the other first, but for every fourth query, where neither has
     it in the first three hits: there the first run has it fifth."""
     names = [
@@ -56,7 +59,7 @@ def made(queries: int = 60, address: str = "https://example.invalid", cases: int
         NAMES[0]: run(lambda number: 5 if number % 4 == 0 else 2),
         NAMES[1]: run(lambda number: 0 if number % 4 == 0 else 1),
     }
-    values = measure(runs, qrels, ["mrr@10", "recall@3"])
+    values = measure(runs, qrels, measures)
     texts = {
         name: f"heron {number} {BAD}\u2028<img src='{address}/text'>" if number % 2 else f"otter {number} & \ud800 'x'"
         for number, name in enumerate(names)
@@ -75,7 +78,7 @@ def made(queries: int = 60, address: str = "https://example.invalid", cases: int
         "runs": {
             name: {
                 "means": dict(zip(values.measures, means[row].tolist(), strict=True)),
-                "intervals": {"mrr@10": [0.1, 0.9], "recall@3": [0.2, 0.8]},
+                "intervals": {name: [0.1, 0.9] for name in values.measures},
                 **(
                     {"corrected": {"mrr@10": 0.01, "recall@3": 0.5}, "marks": {"mrr@10": "†", "recall@3": ""}}
                     if row
