@@ -111,7 +111,7 @@ def test_runs_of_one_name_are_one_system():
     text = markdown(report)
     assert "±0.4419" in text
     assert "(seeds: dense 2)" in text
-    assert "Satterthwaite" in text
+    assert "Banerjee" in text
 
 
 def test_letters_stand_in_the_order_of_the_systems_however_many_there_are():
