@@ -540,7 +540,7 @@ def evaluate(
     - all_pairs: Test all runs against each other rather than against a baseline.
     - test: Of the mean difference, paired: sign-flip permutations, or Student's t. Several seeds: always t.
     - correction: For all tests of the table together. holm keeps the chance of any false mark below 5 %, whatever
-      hangs together; bh keeps false marks below 5 % of the marks.
+      hangs together; bh keeps the expected share of false ones among the marks below 5 %.
     - drop_self: Drop hits whose id is their query's (ArguAna).
     - problems: Ids that stand twice or that the corpus lacks, empty texts, queries without positives: report them
       and go on, or stop.

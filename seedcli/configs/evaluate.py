@@ -103,7 +103,7 @@ class EvaluateConfig:
     correction: Annotated[
         Literal["holm", "bonferroni", "bh", "none"],
         Doc("For all tests of the table together. holm keeps the chance of any false mark below 5 %, whatever hangs "
-            "together; bh keeps false marks below 5 % of the marks."),
+            "together; bh keeps the expected share of false ones among the marks below 5 %."),
     ] = "holm"  # fmt: skip
     drop_self: Annotated[bool, Doc("Drop hits whose id is their query's (ArguAna).")] = False
     problems: Problems = "report"
