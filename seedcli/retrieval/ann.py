@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from seedcli.base.errors import REFUSED, ConfigError, DataError
 from seedcli.base.files import write_text, written_whole
+from seedcli.base.machine import memory
 from seedcli.base.progress import Progress
 from seedcli.data.batches import permuted
 from seedcli.retrieval import exact
@@ -365,27 +366,43 @@ def read_index(path: Path, mapped: bool = False) -> Any:
         raise DataError(f"{path}: not an index of faiss, or a broken one ({said(error)}); make it anew") from None
 
 
+def fetch(path: Path) -> None:
+    """Have the system read a file in order, if memory has room for it, before it is looked into here and there."""
+    if path.is_file() and path.stat().st_size < memory()[1] // 2:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+
 class Ann:
     """An index that is opened for searching the rows of the shards; `each`: vectors of a document on average."""
 
     def __init__(self, path: Path, rows: Rows, each: float, device: torch.device):
         import faiss
 
-        self.rows, self.each = rows, each
+        self.rows, self.each, self.size = rows, each, rows.size
         faiss.omp_set_num_threads(torch.get_num_threads())
+        fetch(path)
         index = read_index(path, mapped=True)
         if (index.ntotal, index.d) != (rows.size, rows.width):
             told = f"holds {index.ntotal:,} vectors of {index.d} numbers, made from {rows.size:,} of {rows.width}"
             raise DataError(f"{path}: {told}; make it anew")
         self.index, self.host = on_device(index, device), index
         self.knob, self.lists = knob_of(self.index), int(getattr(lists_of(self.index), "nlist", 0))
-        self.setting = 1
+        self.setting, self.stands = 1, dict[int, int]()  # where the knob of either index is
         self.ids = ids_of(rows.shards)
         self.matrix = Matrix(rows.shards, torch.device("cpu"), unit=rows.unit, mapped=True)
 
     def turn(self, setting: int) -> None:
         """Set the knob. A graph is searched for as many neighbours as a search asks for, at least."""
         self.setting = setting
+
+    def turned(self, setting: int, count: int) -> Any:
+        """The index with its knob set; that on a GPU, unless so deep a search is none of those which it takes."""
+        index = self.index if max(count, setting) <= GPU_MOST else self.host
+        if self.knob is not None and self.stands.get(id(index)) != setting:
+            turn(index, setting)
+            self.stands[id(index)] = setting
+        return index
 
     def least(self, depth: int, refine: int) -> int:
         """The setting below which none finds less in such a search."""
@@ -394,7 +411,7 @@ class Ann:
     def candidates(self, depth: int, refine: int) -> int:
         """Vectors that faiss is asked for, so that there are as many documents, each of them with others to refine."""
         wanted = depth * max(1, refine)
-        return min(self.rows.size, wanted if self.each == 1 else exact.count_of(wanted, self.each))
+        return min(self.size, wanted if self.each == 1 else exact.count_of(wanted, self.each))
 
     def at_once(self, depth: int, refine: int) -> int:
         """Queries of a call."""
@@ -402,7 +419,7 @@ class Ann:
 
     def probes(self, depth: int, refine: int) -> int:
         """Lists that hold twice the candidates that a search asks for, if all are as long."""
-        return min(self.lists, math.ceil(2 * self.candidates(depth, refine) * self.lists / self.rows.size))
+        return min(self.lists, math.ceil(2 * self.candidates(depth, refine) * self.lists / self.size))
 
     def search(self, queries: Floats, depth: int, refine: int = 0) -> list[Hits]:
         """The first `depth` documents that faiss finds for each query [Q, D]; fewer where it looks into too few lists.
@@ -415,16 +432,14 @@ class Ann:
 
     def deep(self, queries: Floats, depth: int, count: int, refine: bool) -> list[Hits]:
         """Of so many candidates. Where they are vectors of too few documents, twice as many are looked at."""
-        index = self.index if max(count, self.setting) <= GPU_MOST else self.host  # the same one, but on a GPU
-        if self.knob is not None:
-            turn(index, self.setting if self.knob == "probes" else max(self.setting, count))
+        index = self.turned(self.setting if self.knob == "probes" else max(self.setting, count), count)
         scores, rows = index.search(queries, count)  # [Q, c]
         found = self.refined(queries, rows, depth) if refine else self.hits(scores, rows, depth)
-        if self.each == 1 or count == self.rows.size:
+        if self.each == 1 or count == self.size:
             return found
         short = [place for place, hits in enumerate(found) if len(hits.rows) < depth and rows[place, -1] >= 0]
         if short:
-            deeper = self.deep(queries[short], depth, min(2 * count, self.rows.size), refine)
+            deeper = self.deep(queries[short], depth, min(2 * count, self.size), refine)
             for place, hits in zip(short, deeper, strict=True):
                 found[place] = hits
         return found
@@ -432,15 +447,17 @@ class Ann:
     def hits(self, scores: Floats, rows: NDArray[np.int64], depth: int) -> list[Hits]:
         """What faiss gives, [Q, c] twice, as documents in order; most of it is in order already."""
         ends = [rows.shape[1]] * len(rows)
-        settle = (np.any(scores[:, 1:] >= scores[:, :-1], axis=1) | np.bool_(self.each != 1)).tolist()
+        tied = np.any(scores[:, 1:] >= scores[:, :-1], axis=1).tolist()
         if len(rows) and rows[:, -1].min() < 0:  # where lists hold too little, -1 stands at the end
             ends, rows = (rows >= 0).sum(1).tolist(), np.maximum(rows, 0)
         ids = self.ids(rows)
         found = list[Hits]()
-        for place, (end, ties) in enumerate(zip(ends, settle, strict=True)):
-            these = slice(end if ties else min(end, depth))
-            hits = Hits(rows[place, these], ids[place, these], scores[place, these])
-            found.append(hits.first(depth) if ties else hits)
+        for place, (end, ties) in enumerate(zip(ends, tied, strict=True)):
+            hits = Hits(rows[place, :end], ids[place, :end], scores[place, :end])
+            if self.each != 1:
+                found.append(hits.first(depth))
+            else:  # no document stands twice
+                found.append(hits.at(np.lexsort((hits.ids, hits.scores))[::-1][:depth] if ties else slice(depth)))
         return found
 
     def refined(self, queries: Floats, rows: NDArray[np.int64], depth: int) -> list[Hits]:
