@@ -35,6 +35,7 @@ BATCH = 1 << 14  # vectors that are added at a time: the same ones however the s
 SAVE = 60.0  # seconds of filling between two saves, at least
 COST = 20  # and so many times what a save takes
 AT_ONCE, HITS = 1 << 10, 1 << 20  # queries of a call, and candidates of all of them
+PIECE = 1 << 24  # bytes that are read of a file at a time
 ROUNDS = 10  # of training a rotation: 50, faiss's own, take five times as long and find no more
 GPU_MOST = 2_048  # candidates, and probes, that faiss takes on a GPU
 FEW = 20  # vectors from which on distances are products of matrices
@@ -366,22 +367,14 @@ def read_index(path: Path, mapped: bool = False) -> Any:
         raise DataError(f"{path}: not an index of faiss, or a broken one ({said(error)}); make it anew") from None
 
 
-def fetch(path: Path) -> None:
-    """Have the system read a file in order, if memory has room for it, before it is looked into here and there."""
-    if path.is_file() and path.stat().st_size < memory()[1] // 2:
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
-
-
 class Ann:
     """An index that is opened for searching the rows of the shards; `each`: vectors of a document on average."""
 
     def __init__(self, path: Path, rows: Rows, each: float, device: torch.device):
         import faiss
 
-        self.rows, self.each, self.size = rows, each, rows.size
+        self.path, self.rows, self.each, self.size = path, rows, each, rows.size
         faiss.omp_set_num_threads(torch.get_num_threads())
-        fetch(path)
         index = read_index(path, mapped=True)
         if (index.ntotal, index.d) != (rows.size, rows.width):
             told = f"holds {index.ntotal:,} vectors of {index.d} numbers, made from {rows.size:,} of {rows.width}"
@@ -391,6 +384,13 @@ class Ann:
         self.setting, self.stands = 1, dict[int, int]()  # where the knob of either index is
         self.ids = ids_of(rows.shards)
         self.matrix = Matrix(rows.shards, torch.device("cpu"), unit=rows.unit, mapped=True)
+
+    def fetch(self) -> None:
+        """Have the system hold the file, if it has room: read in order, which takes a tenth of reading it in pieces."""
+        if self.path.stat().st_size < memory()[1] // 2:
+            with self.path.open("rb") as file:
+                while file.read(PIECE):
+                    pass
 
     def turn(self, setting: int) -> None:
         """Set the knob. A graph is searched for as many neighbours as a search asks for, at least."""

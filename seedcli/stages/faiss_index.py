@@ -32,6 +32,7 @@ from seedcli.stages.vector_index import VectorIndex
 FILE = "index.faiss"
 PARTS = "parts"  # what a killed command goes on with
 LARGE = 20  # a share of all vectors, of which scoring one by one takes as long as multiplying all
+MANY = 64  # queries from which on it pays to read the whole file first
 HELD_HIT = 128  # bytes of a candidate, while its id and its score are looked up
 KNOWN = ("flat", "bm25", *KINDS)
 
@@ -65,6 +66,8 @@ class FaissIndex(VectorIndex):
         if not np.isfinite(vectors).all():
             raise DataError("a query's vector holds NaN or an infinite number; look for it in the model's weights")
         ann, several, short = self.ann, self.ann.at_once(depth, self.refine), 0
+        if len(vectors) >= MANY:
+            ann.fetch()
         if ann.knob == "probes" and self.asked is None and depth > DEPTH:  # more than it was measured by
             ann.turn(max(ann.setting, ann.probes(depth, self.refine)))
         if self.refine and ann.candidates(depth, self.refine) > self.size // LARGE:
