@@ -88,8 +88,10 @@ def answered_queries(config: EvaluateConfig, wanted: list[str]) -> list[Query]:
 
 def tell_tuned(config: EvaluateConfig, stage: Stage, runs: Mapping[str, Sequence[Path]], qrels: Qrels) -> None:
     """Tell which runs owe something to the very judgements that they are held against."""
+    collection = open_collection(config.qrels)
+    held = collection.qrels(config.split) if collection.judges(config.split) else qrels  # judged by answers, too
     each = [(name, path) for name, paths in runs.items() for path in paths]
-    told = dict.fromkeys(name for name, path in each if any(shared(tuned, qrels) for tuned in tunings(path)))
+    told = dict.fromkeys(name for name, path in each if any(shared(tuned, held) for tuned in tunings(path)))
     if told:
         stage.progress.say(f"{', '.join(told)}: tuned on {config.qrels}, {config.split}: what follows flatters")
 

@@ -3,14 +3,17 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from seedcli.base.errors import ConfigError, DataError
 from seedcli.base.files import write_json
 from seedcli.base.manifest import Input, Manifest
+from seedcli.configs.evaluate import EvaluateConfig
 from seedcli.data.sources import open_collection
-from seedcli.stages.judging import shared, tunings
+from seedcli.stages.judging import shared, tell_tuned, tunings
 
 PASSAGES = {"1": "Zoë lives in Paris.", "2": "Parisians.", "3": "In 1999 it rained.", "4": "Nothing."}
 QUESTIONS = [("where does she live", ["Lyon", "paris"]), ("when did it rain", ["1999"]), ("who", ["Bo"])]
@@ -123,5 +126,10 @@ def test_a_run_that_was_tuned_on_what_it_is_judged_by_is_told(folder):
     query, grades = next(iter(judged.items()))
     assert shared(judged, {query: grades, "another": {"b": 1}})  # a file of the same judgements, or of some
     assert not shared(judged, {query: {"a passage of another collection": 1}})
+    said: list[str] = []
+    stage: Any = SimpleNamespace(progress=SimpleNamespace(say=said.append))
+    config = EvaluateConfig(folder / "out", [], str(folder / "beir"), measures=["answers@1"])
+    tell_tuned(config, stage, {"tuned": [folder / "found"], "other": [folder / "run.trec"]}, {query: {}})
+    assert said == [f"tuned: tuned on {folder / 'beir'}, test: what follows flatters"]  # by its answers alone, too
     (folder / "beir").rename(folder / "gone")
     assert [*tunings(folder / "found")] == []
