@@ -27,6 +27,7 @@ from seedcli.retrieval import exact
 from seedcli.retrieval.design import CENTRES, EACH, EF_SEARCH, OWN, TRAINED, Asked, Design, Knob, because, check_asked
 from seedcli.retrieval.exact import Hits
 from seedcli.retrieval.matrix import Matrix, unit_rows
+from seedcli.retrieval.runs import order
 from seedcli.retrieval.vectors import Shard, ids_of
 
 Floats = NDArray[np.float32]
@@ -457,7 +458,7 @@ class Ann:
             if self.each != 1:
                 found.append(hits.first(depth))
             else:  # no document stands twice
-                found.append(hits.at(np.lexsort((hits.ids, hits.scores))[::-1][:depth] if ties else slice(depth)))
+                found.append(hits.at(order(hits.ids, hits.scores)[:depth] if ties else slice(depth)))
         return found
 
     def refined(self, queries: Floats, rows: NDArray[np.int64], depth: int) -> list[Hits]:

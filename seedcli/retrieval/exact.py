@@ -9,7 +9,7 @@ Letters: Q queries, N vectors, D their width, k depth, c candidates a query, P p
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -49,6 +49,8 @@ class Hits(NamedTuple):
     def ranking(self, query: str) -> Ranking:
         return Ranking(query, [id_.decode() for id_ in self.ids.tolist()], self.scores)
 
+
+Search = Callable[[NDArray[np.float32]], list[Hits]]  # what is found for queries [Q, D]
 
 NOTHING = Hits(np.empty(0, np.int64), np.empty(0, "S1"), np.empty(0, np.float32))
 
@@ -96,6 +98,12 @@ def room_of(depth: int, each: float) -> int:
     return math.ceil(MORE * count_of(depth, each))
 
 
+def check_finite(queries: Tensor) -> None:
+    """Raises DataError for a query that holds no numbers."""
+    if not queries.isfinite().all():
+        raise DataError("a query's vector holds NaN or an infinite number; look for it in the model's weights")
+
+
 def nearest(
     vectors: NDArray[np.float32], matrix: Matrix, depth: int, advance: Advance, each: float = 1.0
 ) -> Iterator[list[Hits]]:
@@ -104,8 +112,7 @@ def nearest(
     Raises DataError for a query that holds no numbers.
     """
     queries = torch.from_numpy(np.ascontiguousarray(vectors)).to(matrix.device)
-    if not queries.isfinite().all():
-        raise DataError("a query's vector holds NaN or an infinite number; look for it in the model's weights")
+    check_finite(queries)
     way = roughly if matrix.goes_rough(queries, room_of(depth, each)) else plainly
     return way(queries, matrix, depth, each, advance)
 

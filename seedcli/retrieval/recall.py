@@ -6,7 +6,7 @@ Letters: Q queries, D width, k depth.
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seedcli.base.progress import Progress
 from seedcli.retrieval import exact
 from seedcli.retrieval.ann import Ann
-from seedcli.retrieval.exact import Hits
+from seedcli.retrieval.exact import Hits, Search
 from seedcli.retrieval.runs import Run
 
 DEPTH = 100  # of a search that is measured
@@ -26,8 +26,6 @@ ENOUGH = 0.99  # recall from which on no further setting is tried
 LONG = 60.0  # seconds of a setting after which no slower one is tried
 FINE = 64  # a setting is found to this part of it
 WIDEST = 1 << 13  # ef_search that is tried at most
-
-Search = Callable[[NDArray[np.float32]], list[Hits]]  # the first DEPTH for queries [Q, D]
 
 
 class Share(NamedTuple):
@@ -82,7 +80,7 @@ def points(ann: Ann, sample: Sample, first: Point, refine: int, target: float, p
 
 def furthest(ann: Ann, refine: int) -> int:
     """The last setting that is tried."""
-    return ann.lists if ann.knob == "probes" else max(ann.least(DEPTH, refine), min(WIDEST, ann.rows.size))
+    return ann.lists if ann.knob == "probes" else max(ann.least(DEPTH, refine), min(WIDEST, ann.size))
 
 
 def doubled(first: int, most: int) -> Iterator[int]:

@@ -41,12 +41,7 @@ class Stored:
         return max(1, min(AT_ONCE, HITS // max(1, self.candidates(depth))))
 
     def search(self, vectors: NDArray[np.float32], depth: int) -> list[Hits]:
-        """The first `depth` documents for each query [Q, D]; more candidates are asked for where these settle none.
-
-        Raises DataError for a query that holds no numbers.
-        """
-        if not np.isfinite(vectors).all():
-            raise DataError("a query's vector holds NaN or an infinite number; look for it in the model's weights")
+        """The first `depth` documents for each query [Q, D]; more candidates are asked for where these settle none."""
         queries, hits = torch.from_numpy(np.ascontiguousarray(vectors)), [NOTHING] * len(vectors)
         left, wanted = np.arange(len(vectors)), self.candidates(depth)
         while len(left):

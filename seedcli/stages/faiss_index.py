@@ -7,10 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from seedcli.base.config import options
-from seedcli.base.errors import ConfigError, DataError
+from seedcli.base.errors import ConfigError
 from seedcli.base.machine import bytes_of, give_back_memory, resident
 from seedcli.base.manifest import Manifest, result_options
 from seedcli.base.progress import Progress
@@ -27,7 +25,7 @@ from seedcli.stages.estimates import LIBRARIES, announce
 from seedcli.stages.measuring import Unindexed, sampled, told_measured
 from seedcli.stages.questions import Questions
 from seedcli.stages.stage import Outcome, Stage
-from seedcli.stages.vector_index import VectorIndex
+from seedcli.stages.vector_index import VectorIndex, by_calls
 
 FILE = "index.faiss"
 PARTS = "parts"  # what a killed command goes on with
@@ -62,26 +60,22 @@ class FaissIndex(VectorIndex):
         return opened
 
     def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
-        vectors = self.encode(questions)
-        if not np.isfinite(vectors).all():
-            raise DataError("a query's vector holds NaN or an infinite number; look for it in the model's weights")
-        ann, several, short = self.ann, self.ann.at_once(depth, self.refine), 0
+        vectors, ann, short = self.encode(questions), self.ann, 0
         if len(vectors) >= MANY:
             ann.fetch()
         if ann.knob == "probes" and self.asked is None and depth > DEPTH:  # more than it was measured by
             ann.turn(max(ann.setting, ann.probes(depth, self.refine)))
-        if self.refine and ann.candidates(depth, self.refine) > self.size // LARGE:
-            told = f"{ann.candidates(depth, self.refine):,} candidates a query, of {self.size:,} vectors"
+        if self.refine and (candidates := ann.candidates(depth, self.refine)) > self.size // LARGE:
+            told = f"{candidates:,} candidates a query, of {self.size:,} vectors"
             progress.say(f"{self.path.parent}: --refine scores {told}: a flat index would be as quick, and exact")
-        with progress.track("search", len(vectors), "queries") as advance:
-            for begin in range(0, len(vectors), several):
-                found = ann.search(vectors[begin : begin + several], depth, self.refine)
-                short += sum(len(hits.rows) < min(depth, self.documents) for hits in found)
-                for query, hits in zip(questions.queries[begin : begin + several], found, strict=True):
-                    yield hits.ranking(query.id)
-                advance(len(found))
+        wanted, several = min(depth, self.documents), ann.at_once(depth, self.refine)
+        for ranking in by_calls(
+            questions, vectors, several, lambda some: ann.search(some, depth, self.refine), progress
+        ):
+            short += len(ranking.documents) < wanted
+            yield ranking
         if short:
-            told = f"{short:,} of {len(vectors):,} queries have fewer than {min(depth, self.documents):,} hits"
+            told = f"{short:,} of {len(vectors):,} queries have fewer than {wanted:,} hits"
             more = f"--probes above {ann.setting} finds more" if ann.knob == "probes" else "no more were found"
             progress.say(f"{self.path.parent}: {told}; {more}")
 

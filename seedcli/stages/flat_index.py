@@ -26,8 +26,7 @@ class FlatIndex(VectorIndex):
 
     def search(self, questions: Questions, depth: int, progress: Progress) -> Iterator[Ranking]:
         names, vectors = [query.id for query in questions.queries], self.encode(questions)
-        each = self.size / max(1, self.passages)
-        return exact.search(names, vectors, self.matrix, depth, progress, each, self.runtime)
+        return exact.search(names, vectors, self.matrix, depth, progress, self.each, self.runtime)
 
     def memory(self) -> int:
         """Bytes that a search holds beside the libraries."""

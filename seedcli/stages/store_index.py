@@ -38,7 +38,7 @@ from seedcli.stages.faiss_index import check_exact, given_of_faiss
 from seedcli.stages.measuring import Unindexed, sampled, told_measured
 from seedcli.stages.questions import Questions
 from seedcli.stages.stage import Outcome, Stage
-from seedcli.stages.vector_index import VectorIndex
+from seedcli.stages.vector_index import VectorIndex, by_calls
 
 BATCH = 4 << 20  # bytes of vectors that are sent together
 ON_DISK, IN_MEMORY = 2, 4  # milvus-lite takes so many times what the vectors do; measured: benchmarks/scale.py
@@ -54,8 +54,7 @@ class StoreIndex(VectorIndex):
         told = manifest.metrics["store"]
         mark = Mark(str(self.encoded.identity), self.size, self.shards[0].width, manifest.config["kind"])
         self.store = Store(beside(folder, told["uri"]), told["collection"], config.patience, progress)
-        each = self.size / max(1, self.passages)
-        self.stored = Stored(self.store, mark, self.shards, float(told["longest"]), each)
+        self.stored = Stored(self.store, mark, self.shards, float(told["longest"]), self.each)
         check_held(self.store, mark, folder, config.accept_deletions, progress)
         self.store.load()
 
@@ -63,14 +62,8 @@ class StoreIndex(VectorIndex):
         if min(depth, self.passages) > MOST:
             told = f"Milvus gives {MOST:,} hits at most; a flat index in a folder gives all"
             raise ConfigError(f"--depth {depth}: {told}")
-        names, vectors = [query.id for query in questions.queries], self.encode(questions)
-        several = self.stored.at_once(depth)
-        with progress.track("search", len(names), "queries") as advance:
-            for begin in range(0, len(names), several):
-                found = self.stored.search(vectors[begin : begin + several], depth)
-                for query, hits in zip(names[begin : begin + several], found, strict=True):
-                    yield hits.ranking(query)
-                advance(len(found))
+        vectors, several = self.encode(questions), self.stored.at_once(depth)
+        return by_calls(questions, vectors, several, lambda some: self.stored.search(some, depth), progress)
 
     def memory(self) -> int:
         """Bytes that a search holds beside the libraries; milvus-lite holds all vectors."""
@@ -86,7 +79,7 @@ def build_store(config: IndexConfig, stage: Stage) -> Outcome:
     folder, uri = Path(stage.inputs["vectors"].path), address(str(config.store))
     source, metrics = Unindexed(folder, stage.runtime), dict[str, Any]()
     shards = source.shards
-    mark = Mark(stage.inputs["vectors"].identity, sum(shard.size for shard in shards), shards[0].width, config.kind)
+    mark = Mark(stage.inputs["vectors"].identity, source.size, shards[0].width, config.kind)
     name = config.collection or f"seed_{mark.vectors[:16]}_{mark.kind}"
     if is_path(uri):
         Path(uri).parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from seedcli.base.errors import DataError
@@ -19,7 +20,9 @@ from seedcli.base.runtime import Runtime
 from seedcli.configs.search import SearchConfig
 from seedcli.data.records import Query
 from seedcli.models.towers import open_tower, tower_folder
+from seedcli.retrieval import exact
 from seedcli.retrieval.encoding import TextEncoder
+from seedcli.retrieval.exact import Search
 from seedcli.retrieval.run_files import PART
 from seedcli.retrieval.runs import Ranking
 from seedcli.retrieval.vectors import open_shards
@@ -86,5 +89,23 @@ class VectorIndex(ABC):
         """How many there are; older folders don't tell, and have a vector of each."""
         return int(self.encoded.metrics.get("passages", self.size))
 
+    @property
+    def each(self) -> float:
+        """Vectors of a passage on average."""
+        return self.size / max(1, self.passages)
+
     def close(self) -> None:  # noqa: B027  (most have nothing to do)
         """Let go what is more than memory."""
+
+
+def by_calls(
+    questions: Questions, vectors: NDArray[np.float32], several: int, search: Search, progress: Progress
+) -> Iterator[Ranking]:
+    """What a search finds for so many of the questions, by their vectors [Q, D], at a time."""
+    exact.check_finite(torch.from_numpy(vectors))
+    with progress.track("search", len(vectors), "queries") as advance:
+        for begin in range(0, len(vectors), several):
+            found = search(vectors[begin : begin + several])
+            for query, hits in zip(questions.queries[begin : begin + several], found, strict=True):
+                yield hits.ranking(query.id)
+            advance(len(found))

@@ -12,6 +12,14 @@ from seedcli.configs.evaluate import Showing
 from seedcli.stages import evaluate
 
 
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     (tmp_path / "qrels").write_text("q1 0 a 1\nq2 0 b 2\nq2 0 q2 1\n")
@@ -57,16 +65,11 @@ def test_an_axis_that_cannot_be_is_refused_before_any_work(files):
 
 
 def test_a_grade_that_no_judgement_has_is_told(files):
-    said: list[str] = []
-
-    class Told(Silent):
-        def say(self, line: str) -> None:
-            said.append(line)
-
+    heard = Heard()
     measures = ["mrr", "mrr-l2", "recall@10-l3", "answers@20"]
     config = evaluate.EvaluateConfig(out=files / "out", qrels="some", runs=["x"], measures=measures)
-    evaluate.tell_unreached(config, {"q1": {"a": 1}, "q2": {"b": 2}}, Told())
-    assert said == ["some: no judgement has grade 3 or more, so recall@10-l3 is 0 for all"]
+    evaluate.tell_unreached(config, {"q1": {"a": 1}, "q2": {"b": 2}}, heard)
+    assert heard.said == ["some: no judgement has grade 3 or more, so recall@10-l3 is 0 for all"]
 
 
 def test_hits_that_are_the_query_are_dropped_when_asked(files, perform):
@@ -92,13 +95,8 @@ def test_what_cannot_be_compared_is_refused(files, given, message):
 
 
 def test_the_first_evaluation_says_that_it_compiles(monkeypatch):
-    said: list[str] = []
-
-    class Told(Silent):
-        def say(self, line: str) -> None:
-            said.append(line)
-
+    heard = Heard()
     for missing in (True, False):
         monkeypatch.setattr(evaluate, "compiling", lambda _, missing=missing: missing)
-        evaluate.tell_compiling(["mrr"], Told())
-    assert said == ["compiling ranx's measures, once: about 30 s"]
+        evaluate.tell_compiling(["mrr"], heard)
+    assert heard.said == ["compiling ranx's measures, once: about 30 s"]
